@@ -1,0 +1,255 @@
+"""A client's bytes, from its socket to its server: what may go on, what waits, what ends here.
+
+One visit reads once (fairness: nobody gets a second read before everybody had a first) and sends once: all messages that may
+go on are one run of the thread's buffer. A server is borrowed when the first message is complete, so a slow sender holds
+nobody's connection; only a message larger than `BORROW_BYTES` borrows half-finished, and then keeps its server until the
+message is whole (edge case 4).
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from proxy._reasons cimport CloseReason
+from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_len, load_u32
+from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._session cimport (
+    DropMessage, MESSAGE_DROP_DATABASE, client_close, client_end, drop_database, schedule, session_borrow, session_pin,
+    session_settle,
+)
+from proxy.dataplane._state cimport (
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_WAITING, Client, REFUSE_NEXT, REFUSE_NONE, REFUSE_TO_SYNC, Relay_, Server,
+    list_append,
+)
+from proxy.pgsql cimport _protocol as p
+from proxy.pgsql._frontend cimport frontend_owed, frontend_peek, frontend_step
+from proxy.pgsql._owed cimport owed_count, owed_request
+from proxy.shm._fields cimport (
+    EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
+)
+from proxy.shm._segment cimport ring_push, shm_wake, word_add
+from proxy.sql._lex cimport LEX_DROP_DATABASE, lex_database
+
+cdef enum Sizes_:
+    BUFFER_BYTES = 131072        # Relay_.buf
+    BORROW_BYTES = 32768         # an unfinished message of this size no longer waits for its end before it borrows
+
+
+cdef void _ready_for_query(Client *c) noexcept nogil:
+    cdef uint8_t message[6]
+    memcpy(&message[0], b"Z\x00\x00\x00\x05I", 6)
+    chan_send(&c.ch, &message[0], 6)
+
+
+cdef bint _refused(Relay_ *r, Client *c, uint8_t kind) noexcept nogil:
+    """A request that got no server: answers for the message that just began. True if it is swallowed.
+
+    The protocol's own shape of a failed request: Query and FunctionCall end with ReadyForQuery, the extended messages are
+    skipped to Sync, which ends with it (manual, 54.2.3).
+    """
+    if c.refusing == REFUSE_NEXT:
+        if kind == p.FLUSH or kind == p.COPY_DATA or kind == p.COPY_DONE or kind == p.COPY_FAIL:
+            return True
+        chan_send(&c.ch, r.errors[c.refuse_with], r.error_size[c.refuse_with])
+        if kind == p.QUERY or kind == p.FUNCTION_CALL or kind == p.SYNC:
+            c.refusing = REFUSE_NONE
+            _ready_for_query(c)
+        else:
+            c.refusing = REFUSE_TO_SYNC
+        return True
+    if kind == p.SYNC:
+        c.refusing = REFUSE_NONE
+        _ready_for_query(c)
+    return True
+
+
+cdef void _database_goes(Relay_ *r, Client *c) noexcept nogil:
+    """DROP DATABASE and its kin pass: idle connections to that database make way, in all workers."""
+    cdef DropMessage message
+    cdef Py_ssize_t n = 0
+    cdef const uint8_t *name = lex_database(&c.fe.lex, &n)
+    cdef int i
+    if name == NULL or n <= 0 or n >= 64:
+        return
+    message.kind = MESSAGE_DROP_DATABASE
+    message.target = c.pool.target.slot
+    memcpy(&message.database[0], name, n)
+    message.database[n] = 0
+    drop_database(r, c.pool.target, &message.database[0])
+    for i in range(r.shm.workers):
+        if i != r.worker and ring_push(&r.shm, r.worker, i, &message, sizeof(DropMessage)) == 0:
+            shm_wake(&r.shm, i)
+
+
+cdef void _count_query(Client *c) noexcept nogil:
+    c.queries += 1
+    word_add(c.ep + EP_QUERY_REQUESTS, 1)
+    word_add(c.ep + (EP_QUERY_REQUESTS_TLS if c.tls_on else EP_QUERY_REQUESTS_NO_TLS), 1)
+
+
+cdef void _to_server(Relay_ *r, Client *c, const uint8_t *at, const uint8_t *end) noexcept nogil:
+    if at < end:
+        word_add(c.pool.target.tg + TG_BYTES_TO_SERVERS, end - at)
+        chan_send(&c.server.ch, at, end - at)
+        if c.server.ch.broken:
+            schedule(r, &c.server.ch)
+
+
+cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept nogil:
+    """The messages in `buf`; what cannot go on yet becomes the tail."""
+    cdef View v
+    cdef const uint8_t *run = buf            # begin of the bytes that may go on
+    cdef Py_ssize_t size
+    cdef uint32_t length = 0
+    cdef uint8_t kind
+    cdef Step step
+    cdef bint resumed = c.resume
+    c.resume = 0                             # whoever sets it from here on means the next visit
+    v.at = buf
+    v.end = buf + n
+    while v.at < v.end:
+        kind = c.fe.kind
+        if kind == 0:
+            step = frontend_peek(&v, &length)
+            if step == VIOLATION:
+                break
+            if step == NEED_DATA:
+                break
+            kind = v.at[0]
+            if kind == p.TERMINATE:
+                if c.server != NULL:
+                    _to_server(r, c, run, v.at)
+                client_close(r, c, CloseReason.CLIENT_TERMINATED)
+                return
+            if c.refusing != REFUSE_NONE:
+                c.swallow = _refused(r, c, kind)
+            elif c.server == NULL:
+                # stray ends of a COPY that has already failed (edge case 35), and a Flush of nothing
+                c.swallow = kind == p.COPY_DATA or kind == p.COPY_DONE or kind == p.COPY_FAIL or kind == p.FLUSH
+                if not c.swallow:
+                    if v.end - v.at < <Py_ssize_t>length + 1 and v.end - v.at < BORROW_BYTES:
+                        break
+                    if not session_borrow(r, c):
+                        break
+                    run = v.at
+            else:
+                c.swallow = (
+                    (kind == p.COPY_DATA or kind == p.COPY_DONE or kind == p.COPY_FAIL)
+                    and owed_count(&c.server.be.owed) == 0 and not c.server.be.owed.skipping
+                    and not c.server.be.owed.in_doubt
+                )
+            if c.swallow and c.server != NULL:
+                _to_server(r, c, run, v.at)
+        step = frontend_step(&c.fe, &v, &size)
+        if step == VIOLATION or step == NEED_DATA:
+            break
+        if c.swallow:
+            run = v.at + size
+        elif c.fe.begins:
+            if not c.busy:
+                c.busy = 1
+                c.sent_at = r.now
+                if not resumed:
+                    c.asked_at = r.now
+            if owed_request(&c.server.be.owed, frontend_owed(kind)) < 0:
+                client_end(r, c, CloseReason.CLIENT_PROTOCOL_VIOLATION)
+                return
+            if kind == p.SYNC:
+                c.unsynced = 0
+            elif kind == p.QUERY:
+                if not c.server.be.owed.skipping:
+                    c.unsynced = 0
+                _count_query(c)
+            elif kind == p.EXECUTE:
+                c.unsynced = 1
+                _count_query(c)
+            elif kind == p.FUNCTION_CALL:
+                _count_query(c)
+            elif kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
+                c.unsynced = 1
+        if c.fe.ends and c.fe.touches and not c.swallow:
+            if c.fe.touches & 0xFFFFFFFFULL:
+                session_pin(r, c, c.fe.touches)
+            if c.fe.touches & LEX_DROP_DATABASE:
+                _database_goes(r, c)
+        v.at += size
+    if c.ch.fd < 0:
+        return
+    if c.server != NULL:
+        _to_server(r, c, run, v.at)
+    if v.at < v.end:
+        if c.fe.fault or (c.fe.kind == 0 and frontend_peek(&v, &length) == VIOLATION):
+            client_end(r, c, CloseReason.CLIENT_PROTOCOL_VIOLATION)
+            return
+        if chan_keep(&c.ch, v.at, v.end - v.at) < 0:
+            client_end(r, c, CloseReason.CLIENT_GONE)
+            return
+    if c.server != NULL and owed_count(&c.server.be.owed) == 0:
+        session_settle(r, c.server)      # the end of a message may have been all that was missing
+
+
+cdef void _linger(Relay_ *r, Client *c) noexcept nogil:
+    """Its last words are on the way: half-close behind them, then read until the client closes too.
+
+    Closing at once with unread bytes in the socket would reset the connection and could take the error text with it.
+    """
+    cdef Py_ssize_t n
+    if c.ch.broken or c.ch.hup:
+        client_close(r, c, CloseReason.CLIENT_GONE)
+        return
+    if c.state == CLIENT_CLOSING:
+        if chan_unsent(&c.ch):
+            return
+        chan_half_close(&c.ch)
+        c.state = CLIENT_LINGERING
+    n = chan_load(&c.ch, r.buf, BUFFER_BYTES)
+    if n < 0:
+        client_close(r, c, CloseReason.CLIENT_GONE)
+    elif n > 0:
+        schedule(r, &c.ch)
+
+
+cdef void client_visit(Relay_ *r, Client *c) noexcept nogil:
+    cdef Server *s
+    cdef Py_ssize_t n, had
+    if chan_unsent(&c.ch):
+        chan_flush(&c.ch)
+        if chan_unsent(&c.ch) == 0 and c.server != NULL and c.server.ch.readable:
+            schedule(r, &c.server.ch)        # it had stopped for us
+    if c.state == CLIENT_CLOSING or c.state == CLIENT_LINGERING:
+        _linger(r, c)
+        return
+    if c.ch.broken:
+        client_close(r, c, CloseReason.CLIENT_GONE)
+        return
+    if c.state == CLIENT_WAITING:
+        if c.ch.hup:                         # it left while in line: its place costs nothing
+            client_close(r, c, CloseReason.CLIENT_GONE)
+        return
+    s = c.server
+    if s != NULL:
+        if chan_unsent(&s.ch):               # the server does not read: neither do we
+            if c.ch.hup:
+                client_close(r, c, CloseReason.CLIENT_GONE)
+            return
+        if s.cancels and owed_count(&s.be.owed) == 0:
+            return                           # a cancel under way must not hit the next query: session_cancel_done resumes
+    had = iobuf_len(&c.ch.tail)
+    if not c.ch.readable and not (c.resume and had):
+        c.resume = 0
+        return
+    n = chan_load(&c.ch, r.buf, BUFFER_BYTES)
+    if n < 0:
+        client_close(r, c, CloseReason.CLIENT_GONE)
+        return
+    if n > had:
+        c.active_at = r.now
+        list_append(&r.activity, &c.activity)
+        word_add(c.ep + EP_BYTES_FROM_CLIENTS, n - had)
+    elif not c.resume:
+        if n and chan_keep(&c.ch, r.buf, n) < 0:
+            client_close(r, c, CloseReason.CLIENT_GONE)
+        return
+    if n:
+        _process(r, c, r.buf, n)
+    if c.ch.fd >= 0 and c.ch.readable and c.state != CLIENT_WAITING:
+        schedule(r, &c.ch)

@@ -1,0 +1,196 @@
+"""What is due by the clock: one function per concern, all called ten times a second with the relay's `now`.
+
+The lists are the timers: each is kept in the order in which its members fall due, so a concern looks at heads only.
+Each timeout runs only in its own phase (edge case 14): borrow while waiting, idle while nothing is asked, cleanup after the client left.
+"""
+
+from libc.stdint cimport uint64_t
+
+from proxy._reasons cimport CloseReason
+from proxy.dataplane._pool cimport pool_dequeue, pool_longest_idle, pool_longest_waiter
+from proxy.dataplane._session cimport (
+    EVENT_DRAINED, EVENT_POOL_EMPTY, client_close, client_end, client_quiet, client_refuse, pool_grow, server_close,
+    target_give_up, target_serve, tell,
+)
+from proxy.dataplane._state cimport (
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Link, Pool, Relay_, SERVER_IDLE, Server,
+    list_append, list_empty,
+)
+from proxy.pgsql._owed cimport owed_count
+from proxy.shm._fields cimport EP_BORROW_TIMEOUTS, EP_CLIENTS_WAITING
+from proxy.shm._segment cimport want_get, word_add
+
+cdef enum Numbers_:
+    PER_TICK = 4096              # clients looked at per concern and tick
+    SPARE_MS = 50                # idle for so long: given up when another worker wants a permit
+    EMPTY_MS = 60000
+
+
+cdef Client *_of_activity(Link *at) noexcept nogil:
+    cdef Client probe            # only its layout is used
+    return <Client*>(<char*>at - (<char*>&probe.activity - <char*>&probe))
+
+
+cdef Client *_of_age(Link *at) noexcept nogil:
+    cdef Client probe            # only its layout is used
+    return <Client*>(<char*>at - (<char*>&probe.age - <char*>&probe))
+
+
+cdef Chan *_of_place(Link *at) noexcept nogil:
+    return <Chan*>(<char*>at - sizeof(Chan))
+
+
+cdef Server *_server_of_age(Link *at) noexcept nogil:
+    cdef Server probe            # only its layout is used
+    return <Server*>(<char*>at - (<char*>&probe.age - <char*>&probe))
+
+
+cdef void _borrow_timeouts(Relay_ *r, Pool *q) noexcept nogil:
+    cdef Client *c
+    while True:
+        c = pool_longest_waiter(q)
+        if c == NULL or r.now - c.asked_at < q.borrow_timeout:
+            return
+        pool_dequeue(q, c)
+        c.state = CLIENT_READY
+        word_add(c.ep + EP_CLIENTS_WAITING, -1)
+        word_add(c.ep + EP_BORROW_TIMEOUTS, 1)
+        client_refuse(r, c, CloseReason.BORROW_TIMEOUT)
+
+
+cdef void _idle_servers(Relay_ *r, Pool *q) noexcept nogil:
+    """max_idle_connections_percent: beyond that many, what has been idle for `idle_timeout` is closed (spec 2.2)."""
+    cdef Server *s
+    while q.n_idle > q.max_idle:
+        s = pool_longest_idle(q)
+        if s == NULL or r.now - s.idle_since < q.idle_timeout:
+            return
+        server_close(r, s, CloseReason.SERVER_IDLE_TIMEOUT, NULL)
+
+
+cdef void _old_servers(Relay_ *r, Pool *q) noexcept nogil:
+    cdef Link *at = q.servers.next
+    cdef Server *s
+    while at != &q.servers:
+        s = _server_of_age(at)
+        at = at.next
+        if r.now - s.opened_at < q.life - q.life // 10:
+            return                   # sorted by age, and no life is shortened by more than a tenth
+        if s.state == SERVER_IDLE and r.now >= s.life_ends:
+            server_close(r, s, CloseReason.SERVER_LIFE_REACHED, NULL)
+
+
+cdef void _pools(Relay_ *r) noexcept nogil:
+    cdef Pool *q
+    cdef int i
+    cdef bint minute = r.now >= r.minute_at
+    if minute:
+        r.minute_at = r.now + <uint64_t>10 * 1000000000
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if q == NULL:
+            continue
+        if q.n_waiting:
+            _borrow_timeouts(r, q)
+        if q.n_idle:
+            _idle_servers(r, q)
+        if q.n_servers:
+            _old_servers(r, q)
+        if q.n_waiting or q.wanted:
+            pool_grow(r, q)
+        if (
+            minute and q.n_clients == 0 and q.n_servers == 0 and q.n_opening == 0 and not q.wanted
+            and r.now - q.empty_since > <uint64_t>EMPTY_MS * 1000000
+        ):
+            tell(r, EVENT_POOL_EMPTY, q.id, 0, 0, NULL, 0)
+
+
+cdef void janitor_targets(Relay_ *r) noexcept nogil:
+    """Permits: take what has become free, give up what others want more."""
+    cdef int i
+    for i in range(r.shm.targets):
+        if r.targets[i].wanting:
+            target_serve(r, &r.targets[i])
+        if r.targets[i].held:
+            target_give_up(r, &r.targets[i], <uint64_t>SPARE_MS * 1000000)
+
+
+cdef void _cleanups(Relay_ *r) noexcept nogil:
+    cdef Server *s
+    while not list_empty(&r.cleanups):
+        s = <Server*>_of_place(r.cleanups.next)
+        if r.now < s.cleanup_ends:
+            return
+        server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"the abandoned transaction could not be ended in time")
+
+
+cdef void _closings(Relay_ *r) noexcept nogil:
+    cdef Client *c
+    while not list_empty(&r.closing):
+        c = <Client*>_of_place(r.closing.next)
+        if r.now < c.closing_ends:
+            return
+        client_close(r, c, CloseReason.CLIENT_GONE)
+
+
+cdef void _idle_clients(Relay_ *r) noexcept nogil:
+    cdef Client *c
+    cdef int i
+    for i in range(PER_TICK):
+        if list_empty(&r.activity):
+            return
+        c = _of_activity(r.activity.next)
+        if c.idle_timeout == 0 or r.now - c.active_at < c.idle_timeout:
+            return
+        if c.state == CLIENT_WAITING or (c.server != NULL and owed_count(&c.server.be.owed)):
+            # it waits for us, not we for it
+            c.active_at = r.now
+            list_append(&r.activity, &c.activity)
+            continue
+        list_append(&r.activity, &c.activity)
+        client_end(r, c, CloseReason.CLIENT_IDLE_TIMEOUT)
+
+
+cdef void _old_clients(Relay_ *r) noexcept nogil:
+    cdef Client *c
+    cdef int i
+    for i in range(PER_TICK):
+        if list_empty(&r.clients):
+            return
+        c = _of_age(r.clients.next)
+        if c.life_ends == 0 or r.now < c.life_ends:
+            return
+        list_append(&r.clients, &c.age)
+        c.life_ends = 0
+        c.expired = 1
+        if client_quiet(c):
+            client_end(r, c, CloseReason.CLIENT_LIFE_REACHED)
+
+
+cdef void _drain(Relay_ *r) noexcept nogil:
+    cdef Link *at = r.clients.next
+    cdef Client *c
+    cdef bint now = r.now >= r.drain_ends
+    while at != &r.clients:
+        c = _of_age(at)
+        at = at.next
+        if c.state == CLIENT_CLOSING or c.state == CLIENT_LINGERING:
+            continue
+        if now:
+            client_end(r, c, CloseReason.CLIENT_SHUTDOWN)
+        elif client_quiet(c) and not c.ch.readable:
+            client_end(r, c, CloseReason.CLIENT_DRAINED)
+    if r.n_clients == 0 and not r.drained_told:
+        r.drained_told = 1
+        tell(r, EVENT_DRAINED, 0, 0, 0, NULL, 0)
+
+
+cdef void janitor(Relay_ *r) noexcept nogil:
+    _pools(r)
+    janitor_targets(r)
+    _cleanups(r)
+    _closings(r)
+    _idle_clients(r)
+    _old_clients(r)
+    if r.draining:
+        _drain(r)

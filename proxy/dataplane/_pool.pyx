@@ -1,0 +1,171 @@
+"""Which server connection goes to whom: lists and decisions, sans-IO; `now` comes as an argument.
+
+* An idle stack, last used first: few connections stay warm, the others grow old at its end and are closed.
+* A queue of waiting clients, first come first served.
+* Growth: one opening per waiter at most, and not before the back-off of a failed login is over. A failure never fails the
+  waiters (edge case 12): they wait for the next attempt until their borrow timeout.
+* Yielding: connections are bounded per target by permits that all workers and pools share. A pool that holds more than its
+  share gives one up when somebody else waits without any.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from proxy.dataplane._state cimport (
+    Client, Link, Pool, Relay_, Server, Target, list_append, list_empty, list_init, list_prepend, list_remove,
+)
+from proxy.shm._segment cimport limit_get, want_get
+
+cdef enum Growth_:
+    MAX_OPENING = 8              # logins under way at once per pool: the server forks a process for each
+    BACKOFF_FIRST_MS = 50
+    BACKOFF_LAST_MS = 5000
+
+
+cdef inline Server *_server_at(Link *place) noexcept nogil:
+    cdef Server probe            # only its layout is used
+    return <Server*>(<char*>place - (<char*>&probe.place - <char*>&probe))
+
+
+cdef inline Client *_client_at(Link *place) noexcept nogil:
+    cdef Client probe            # only its layout is used
+    return <Client*>(<char*>place - (<char*>&probe.place - <char*>&probe))
+
+
+cdef Pool *pool_new(int id, Target *target) noexcept nogil:
+    cdef Pool *p = <Pool*>calloc(1, sizeof(Pool))
+    if p == NULL:
+        return NULL
+    list_init(&p.idle)
+    list_init(&p.waiting)
+    list_init(&p.servers)
+    p.id = id
+    p.target = target
+    return p
+
+
+cdef void pool_free(Pool *p) noexcept nogil:
+    free(p)
+
+
+cdef void pool_add(Pool *p, Server *s) noexcept nogil:
+    list_append(&p.servers, &s.age)
+    p.n_servers += 1
+
+
+cdef void pool_drop(Pool *p, Server *s) noexcept nogil:
+    """Off every list of the pool."""
+    if s.state == 0:             # SERVER_IDLE
+        p.n_idle -= 1
+    list_remove(&s.place)
+    list_remove(&s.age)
+    p.n_servers -= 1
+
+
+cdef Server *pool_take_idle(Pool *p) noexcept nogil:
+    """The one used last, or NULL."""
+    cdef Server *s
+    if list_empty(&p.idle):
+        return NULL
+    s = _server_at(p.idle.next)
+    list_remove(&s.place)
+    p.n_idle -= 1
+    return s
+
+
+cdef void pool_put_idle(Pool *p, Server *s, uint64_t now) noexcept nogil:
+    s.state = 0
+    s.idle_since = now
+    list_prepend(&p.idle, &s.place)
+    p.n_idle += 1
+
+
+cdef Server *pool_longest_idle(const Pool *p) noexcept nogil:
+    return NULL if list_empty(&p.idle) else _server_at(p.idle.prev)
+
+
+cdef void pool_enqueue(Pool *p, Client *c) noexcept nogil:
+    list_append(&p.waiting, &c.place)
+    p.n_waiting += 1
+
+
+cdef void pool_dequeue(Pool *p, Client *c) noexcept nogil:
+    list_remove(&c.place)
+    p.n_waiting -= 1
+
+
+cdef Client *pool_longest_waiter(const Pool *p) noexcept nogil:
+    return NULL if list_empty(&p.waiting) else _client_at(p.waiting.next)
+
+
+cdef int pool_openings_due(const Pool *p, uint64_t now) noexcept nogil:
+    """How many more connections to open now."""
+    cdef int due = p.n_waiting - p.n_opening
+    if p.wanted and p.n_servers + p.n_opening == 0 and due < 1:
+        due = 1
+    if due <= 0 or p.target.paused or now < p.retry_at:
+        return 0
+    # after a failure one attempt at a time finds out
+    return min(due, (1 if p.failures else MAX_OPENING) - p.n_opening)
+
+
+cdef void pool_open_failed(Pool *p, uint64_t now) noexcept nogil:
+    cdef uint64_t wait_ms = BACKOFF_FIRST_MS
+    cdef int i
+    for i in range(min(p.failures, 7)):
+        wait_ms *= 2
+    if p.failures < 255:
+        p.failures += 1
+    p.retry_at = now + min(wait_ms, <uint64_t>BACKOFF_LAST_MS) * 1000000
+
+
+cdef Server *target_longest_idle(Relay_ *r, const Target *t, const Pool *besides) noexcept nogil:
+    """The connection to this target that has been idle longest in this worker, in any pool but one; or NULL."""
+    cdef Server *found = NULL
+    cdef Server *s
+    cdef Pool *p
+    cdef int i
+    for i in range(r.n_pools):
+        p = r.pools[i]
+        if p == NULL or p == besides or p.target != t:
+            continue
+        s = pool_longest_idle(p)
+        if s != NULL and (found == NULL or s.idle_since < found.idle_since):
+            found = s
+    return found
+
+
+cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
+    """A connection of `p` has become free: should it be closed so that somebody who waits without any can connect?
+
+    Between workers: if this one holds more than its share. Between pools of this worker: if `p` holds more than its share, or
+    has no use for the connection itself.
+    """
+    cdef Target *t = p.target
+    cdef Pool *q
+    cdef int i, share, demanding = 0, claimants = 1
+    cdef uint32_t limit = limit_get(&r.shm, t.slot)
+    if <uint32_t>t.held > limit:
+        return True              # the ceiling was lowered
+    for i in range(r.shm.workers):
+        if i != r.worker and want_get(&r.shm, t.slot, i) != 0:
+            claimants += 1
+    if claimants > 1 and t.held * claimants >= <int>limit + claimants:   # held > ceil(limit / claimants)
+        return True
+    if not t.wanting:
+        return False
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if q != NULL and q.target == t and q.n_waiting + q.wanted > q.n_opening:
+            demanding += 1
+    if demanding == 0:
+        return False
+    share = max(1, t.held // demanding)
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if (
+            q != NULL and q != p and q.target == t and q.n_waiting + q.wanted > q.n_opening
+            and q.n_servers + q.n_opening < share and (p.n_waiting == 0 or p.n_servers > share or q.n_servers == 0)
+        ):
+            return True
+    return False

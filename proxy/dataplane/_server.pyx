@@ -1,0 +1,160 @@
+"""A server's bytes, from its socket to its client: counted against the replies owed, forwarded, swallowed or refused.
+
+A result of any size passes through the thread's one buffer. While its client has not taken what it was sent, the server is
+not read at all: the kernel's window stops the database, and memory per connection stays bounded (edge case 10). Without a
+client (idle, or being cleaned up) everything is understood and swallowed.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from proxy._reasons cimport CloseReason, PinReason
+from proxy._wire cimport NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_len, load_u32, store_u32
+from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._session cimport (
+    EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_cleanup_step, session_pin, session_settle, tell,
+)
+from proxy.dataplane._state cimport Client, Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server
+from proxy.pgsql cimport _protocol as p
+from proxy.pgsql._backend cimport backend_step
+from proxy.pgsql._owed cimport owed_count
+from proxy.pgsql._params cimport ParamSet, params_drop, params_share, params_with
+from proxy.shm._fields cimport (
+    EP_BYTES_TO_CLIENTS, EP_QUERY_DATABASE_RESPONSE_LATENCY, EP_QUERY_RESPONSE_LATENCY, TG_BYTES_FROM_SERVERS,
+    TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, TG_QUERY_DATABASE_RESPONSE_LATENCY,
+)
+from proxy.shm._segment cimport histogram_add, word_add
+
+cdef enum Sizes_:
+    BUFFER_BYTES = 131072        # Relay_.buf
+    CLEANUP_BYTES = 67108864     # of an abandoned result that are read rather than closing the connection
+
+
+cdef void _to_client(Client *c, const uint8_t *at, const uint8_t *end) noexcept nogil:
+    if at < end:
+        word_add(c.ep + EP_BYTES_TO_CLIENTS, end - at)
+        chan_send(&c.ch, at, end - at)
+
+
+cdef bint _reported(Relay_ *r, Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """A ParameterStatus: the server's set changes, and with it what its client knows."""
+    cdef Client *c = s.client
+    cdef ParamSet *s_new = params_with(&r.params, s.params, message, n)
+    if s_new == NULL:
+        return False
+    s.params = s_new
+    if c != NULL:
+        params_drop(&r.params, c.told)
+        c.told = params_share(s_new)
+        c.fe.std_strings = s_new.std_strings
+        c.fe.ascii_safe = s_new.ascii_safe
+    return True
+
+
+cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
+    """A ReadyForQuery came: the transaction gauge and, when all is answered, the latencies."""
+    cdef Client *c = s.client
+    cdef bint open = s.be.tx_status != p.TX_IDLE
+    cdef uint64_t database_us
+    if open != s.in_transaction:
+        s.in_transaction = open
+        word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, 1 if open else -1)
+    if c != NULL and c.busy and owed_count(&s.be.owed) == 0:
+        c.busy = 0
+        database_us = (r.now - c.sent_at) // 1000
+        histogram_add(c.ep + EP_QUERY_RESPONSE_LATENCY, (r.now - c.asked_at) // 1000)
+        histogram_add(c.ep + EP_QUERY_DATABASE_RESPONSE_LATENCY, database_us)
+        histogram_add(s.pool.target.tg + TG_QUERY_DATABASE_RESPONSE_LATENCY, database_us)
+
+
+cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept nogil:
+    cdef View v
+    cdef const uint8_t *run = buf
+    cdef Py_ssize_t size
+    cdef Step step = NEED_DATA
+    cdef uint8_t kind
+    cdef bint settled = False
+    cdef Client *c = s.client
+    v.at = buf
+    v.end = buf + n
+    while v.at < v.end:
+        kind = s.be.kind or v.at[0]
+        step = backend_step(&s.be, &v, &size)
+        if step == NEED_DATA or step == VIOLATION:
+            break
+        if s.be.begins:
+            if kind == p.READY_FOR_QUERY:
+                settled = True
+                _ready(r, s)
+            elif kind == p.PARAMETER_STATUS:
+                if not _reported(r, s, v.at, size):
+                    step = VIOLATION
+                    break
+            elif kind == p.NOTIFICATION_RESPONSE:
+                # the client knows its own session by the pid we told it
+                if c != NULL and load_u32(v.at + 5) == s.backend_pid:
+                    store_u32(<uint8_t*>v.at + 5, c.pid)
+            elif kind == p.COPY_BOTH_RESPONSE:
+                if c != NULL:
+                    session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_REPLICATION)
+            elif kind == p.ERROR_RESPONSE:
+                if s.be.fatal:
+                    tell(r, EVENT_SERVER_FATAL, s.pool.id, s.id, 0, v.at, size)
+                elif s.be.owed.in_doubt and c != NULL:
+                    session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_COPY_IN_DOUBT)
+        if step == SWALLOW:
+            if c != NULL:
+                _to_client(c, run, v.at)
+            run = v.at + size
+        v.at += size
+    if c != NULL:
+        _to_client(c, run, v.at)
+    if step == VIOLATION:
+        server_lost(r, s, CloseReason.SERVER_PROTOCOL_VIOLATION, b"violation of the protocol")
+        return
+    if v.at < v.end and chan_keep(&s.ch, v.at, v.end - v.at) < 0:
+        server_lost(r, s, CloseReason.SERVER_DOUBTFUL, b"out of memory")
+        return
+    if c != NULL and c.ch.broken:
+        schedule(r, &c.ch)
+    if c == NULL and s.be.fatal:
+        server_close(r, s, CloseReason.SERVER_FATAL, b"")
+        return
+    if settled or s.state == SERVER_CLEANUP:
+        session_settle(r, s)
+
+
+cdef void server_visit(Relay_ *r, Server *s) noexcept nogil:
+    cdef Client *c = s.client
+    cdef Py_ssize_t n, had
+    if chan_unsent(&s.ch):
+        chan_flush(&s.ch)
+        if chan_unsent(&s.ch) == 0 and c != NULL:
+            c.resume = iobuf_len(&c.ch.tail) != 0
+            schedule(r, &c.ch)               # it had stopped for us
+    if s.ch.broken and not s.ch.readable:
+        server_lost(r, s, CloseReason.SERVER_WRITE_FAILED, b"write failed")
+        return
+    if c != NULL and chan_unsent(&c.ch) and not c.ch.broken:
+        return                               # the client does not read: neither do we
+    if not s.ch.readable:
+        return
+    had = iobuf_len(&s.ch.tail)
+    n = chan_load(&s.ch, r.buf, BUFFER_BYTES)
+    if n < 0:
+        server_lost(r, s, CloseReason.SERVER_FATAL if s.be.fatal else CloseReason.SERVER_EOF, b"end of the stream" if n == CHAN_EOF else b"receive failed")
+        return
+    if n > had:
+        word_add(s.pool.target.tg + TG_BYTES_FROM_SERVERS, n - had)
+        if s.state == SERVER_CLEANUP:
+            s.cleanup_bytes += n - had
+            if s.cleanup_bytes > CLEANUP_BYTES:
+                server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"too much left of an abandoned result")
+                return
+        _process(r, s, r.buf, n)
+    elif n and chan_keep(&s.ch, r.buf, n) < 0:
+        server_lost(r, s, CloseReason.SERVER_DOUBTFUL, b"out of memory")
+        return
+    if s.ch.fd >= 0 and s.ch.readable:
+        schedule(r, &s.ch)
+    elif s.ch.fd >= 0 and s.ch.broken:
+        server_lost(r, s, CloseReason.SERVER_WRITE_FAILED, b"write failed")

@@ -1,0 +1,556 @@
+"""A client and the server connection it borrows: the pair's whole life, and every reason it can end for.
+
+Pair rules (client side x server side):
+
+* nothing owed, status idle, no half-sent message, no open batch, not pinned -> give back (`session_settle`)
+* client gone, server idle in a transaction            -> ROLLBACK, then give back (`SERVER_CLEANUP`, with a deadline)
+* client gone, answers owed                            -> cancel the statement, swallow the answers, then as above
+* client gone in copy-in                               -> CopyFail: the data never commits (edge case 37)
+* client gone pinned, in half a message, or between Parse and Sync -> close: a Sync of ours would commit its work
+* server lost, client waiting for an answer            -> the server's own words, or ServerLost; the client is closed
+* cancel request under way, server proven idle         -> SERVER_HELD until it can no longer hit (edge case 54)
+
+Nothing here reads a socket, and nothing recurses into reading: who has something to do is put on `Relay.ready` and is
+visited in the same turn. Closed objects rest on `Relay.graves` until the turn ends, because the turn's events name them.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, strcmp, strlen, strncpy
+
+from proxy._reasons cimport CloseReason, PinReason
+from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, store_u32
+from proxy.dataplane._chan cimport chan_close, chan_flush, chan_half_close, chan_send, chan_unsent
+from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail_put
+from proxy.dataplane._pool cimport (
+    pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_openings_due, pool_put_idle, pool_should_yield,
+    pool_take_idle, target_longest_idle,
+)
+from proxy.dataplane._state cimport (
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Letter, Pool, REFUSE_NEXT, REFUSE_NONE,
+    Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server, Target, linked, list_append, list_empty,
+    list_remove,
+)
+from proxy.pgsql cimport _protocol as p
+from proxy.pgsql._backend cimport backend_free
+from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, owed_count, owed_request
+from proxy.pgsql._params cimport params_difference, params_drop, params_share
+from proxy.shm._fields cimport (
+    EP_BORROW_TIMEOUTS, EP_CANCELS_DROPPED, EP_CANCELS_FORWARDED, EP_CLIENT_CLOSES, EP_CLIENTS_WAITING,
+    EP_DATABASE_CONNECTIONS_BORROW_LATENCY, EP_TRANSACTIONS, TG_CLOSES, TG_DATABASE_CONNECTIONS,
+    TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION,
+    TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, TG_DATABASE_CONNECTIONS_WITH_TLS, TG_PINS, WK_EVENTS_DROPPED,
+)
+from proxy.shm._segment cimport (
+    histogram_add, longest_want, permit_give, permit_take, ring_push, shm_wake, want_set, word_add,
+)
+
+cdef enum Limits_:
+    LINGER_MS = 1000             # a client that was told why gets this long to read it
+    CLEANUP_MS = 5000            # rollback or draining of an abandoned query
+    CANCELS_PER_SERVER = 4       # under way at once: more would tell the database nothing new
+
+
+cdef void tell(Relay_ *r, int kind, int64_t a, int64_t b, int64_t c, const void *text, Py_ssize_t n) noexcept nogil:
+    """An event for the front. Without memory it is dropped and counted: the front can live without any single one but OPEN."""
+    cdef Letter *letter = letter_new(kind)
+    if letter == NULL or (n and letter_text(letter, text, n) < 0):
+        letter_free(letter)
+        word_add(r.wk + WK_EVENTS_DROPPED, 1)
+        return
+    letter.a = a
+    letter.b = b
+    letter.c = c
+    mail_put(&r.outbox, r.event_fd, letter)
+
+
+cdef void schedule(Relay_ *r, Chan *ch) noexcept nogil:
+    """To be visited in this turn (again, if it is being visited now)."""
+    if ch.fd >= 0:
+        list_append(&r.ready, &ch.ready)
+
+
+# ---------------------------------------------------------------- borrow and give back
+
+cdef void _attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    cdef IoBuf news
+    s.client = c
+    s.state = SERVER_BUSY
+    s.borrows += 1
+    c.server = s
+    c.state = CLIENT_READY
+    c.sent_at = r.now
+    word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, 1)
+    histogram_add(c.ep + EP_DATABASE_CONNECTIONS_BORROW_LATENCY, (r.now - c.asked_at) // 1000)
+    if s.params != c.told:
+        news.data = NULL
+        news.pos = news.end = news.cap = 0
+        params_difference(c.told, s.params, &news)
+        if news.end:
+            chan_send(&c.ch, news.data, news.end)
+            iobuf_free(&news)
+        params_drop(&r.params, c.told)
+        c.told = params_share(s.params)
+        c.fe.std_strings = s.params.std_strings
+        c.fe.ascii_safe = s.params.ascii_safe
+
+
+cdef void _detach(Relay_ *r, Server *s) noexcept nogil:
+    cdef Client *c = s.client
+    if c == NULL:
+        return
+    s.client = NULL
+    c.server = NULL
+    word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, -1)
+    if s.pinned:
+        s.pinned = 0
+        word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, -1)
+
+
+cdef bint session_borrow(Relay_ *r, Client *c) noexcept nogil:
+    """A server for `c` now (True), or `c` waits in line."""
+    cdef Pool *pool = c.pool
+    cdef Server *s = NULL
+    c.asked_at = r.now
+    if not pool.target.paused and list_empty(&pool.waiting):
+        s = pool_take_idle(pool)
+    if s != NULL:
+        _attach(r, c, s)
+        return True
+    if pool.borrow_timeout == 0:
+        # 0 means: an idle connection now or an error, even if the pool could grow (spec, ConnectionBorrowTimeout)
+        word_add(c.ep + EP_BORROW_TIMEOUTS, 1)
+        client_refuse(r, c, CloseReason.BORROW_TIMEOUT)
+        return False
+    c.state = CLIENT_WAITING
+    pool_enqueue(pool, c)
+    word_add(c.ep + EP_CLIENTS_WAITING, 1)
+    pool_grow(r, pool)
+    return False
+
+
+cdef void _leave_queue(Client *c) noexcept nogil:
+    pool_dequeue(c.pool, c)
+    word_add(c.ep + EP_CLIENTS_WAITING, -1)
+    c.state = CLIENT_READY
+
+
+cdef bint _provably_idle(const Server *s) noexcept nogil:
+    """The general rule behind all edge cases: every reply has come, the buffer is empty, the status byte says idle."""
+    return (
+        owed_count(&s.be.owed) == 0 and not s.be.owed.skipping and not s.be.owed.in_doubt and s.be.kind == 0
+        and s.be.tx_status == p.TX_IDLE and not s.be.fatal and iobuf_len(&s.ch.tail) == 0 and chan_unsent(&s.ch) == 0
+        and not s.ch.broken
+    )
+
+
+cdef bint client_quiet(const Client *c) noexcept nogil:
+    """Between transactions, with nothing begun: closing now loses nothing that was acknowledged or asked for."""
+    return (
+        c.state == CLIENT_READY and c.server == NULL and c.fe.kind == 0 and c.refusing == REFUSE_NONE
+        and iobuf_len(&c.ch.tail) == 0
+    )
+
+
+cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
+    """Called whenever something ended: gives the server back if that is proven safe, else does nothing."""
+    cdef Client *c = s.client
+    if s.state == SERVER_CLEANUP:
+        session_cleanup_step(r, s)
+        return
+    if s.state != SERVER_BUSY or not _provably_idle(s):
+        return
+    if c.fe.kind != 0 or c.unsynced or c.pins:
+        return
+    word_add(c.ep + EP_TRANSACTIONS, 1)
+    _detach(r, s)
+    if c.expired:
+        client_end(r, c, CloseReason.CLIENT_LIFE_REACHED)
+    elif r.draining and iobuf_len(&c.ch.tail) == 0 and not c.ch.readable:
+        client_end(r, c, CloseReason.CLIENT_DRAINED)
+    elif iobuf_len(&c.ch.tail) or c.ch.readable:
+        c.resume = 1
+        schedule(r, &c.ch)
+    if s.cancels:
+        s.state = SERVER_HELD
+        list_append(&r.held, &s.place)
+    else:
+        server_free(r, s)
+
+
+cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
+    """Proven idle and nobody's: to the longest waiter, else to the idle stack, else closed."""
+    cdef Pool *pool = s.pool
+    cdef Client *c
+    list_remove(&s.place)
+    s.state = SERVER_HELD        # on no list until decided
+    if s.gen != pool.gen:
+        server_close(r, s, CloseReason.SERVER_CONFIG_CHANGED, NULL)
+        return
+    if r.stopping:
+        server_close(r, s, CloseReason.SERVER_SHUTDOWN, NULL)
+        return
+    if r.now >= s.life_ends:
+        server_close(r, s, CloseReason.SERVER_LIFE_REACHED, NULL)
+        return
+    if pool_should_yield(r, pool):
+        server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
+        return
+    c = NULL if pool.target.paused else pool_longest_waiter(pool)
+    if c == NULL:
+        pool_put_idle(pool, s, r.now)
+        return
+    _leave_queue(c)
+    _attach(r, c, s)
+    c.resume = 1
+    schedule(r, &c.ch)
+
+
+# ---------------------------------------------------------------- growth, permits
+
+cdef void pool_grow(Relay_ *r, Pool *pool) noexcept nogil:
+    """Asks the front for as many connections as are due and permitted."""
+    cdef Target *t = pool.target
+    cdef Server *s
+    cdef int permit, i
+    cdef int due = pool_openings_due(pool, r.now)
+    if r.stopping:
+        return
+    while due > 0:
+        permit = permit_take(&r.shm, t.slot, r.worker)
+        if permit < 0:
+            s = target_longest_idle(r, t, pool)
+            if s == NULL:
+                break
+            server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
+            continue
+        t.held += 1
+        pool.n_opening += 1
+        due -= 1
+        tell(r, EVENT_OPEN, pool.id, permit, 0, NULL, 0)
+    if due > 0 and not t.wanting:
+        t.wanting = 1
+        want_set(&r.shm, t.slot, r.worker, r.now)
+        for i in range(r.shm.workers):
+            if i != r.worker:
+                shm_wake(&r.shm, i)
+
+
+cdef void _permit_back(Relay_ *r, Target *t, int permit) noexcept nogil:
+    cdef int other
+    permit_give(&r.shm, t.slot, permit)
+    t.held -= 1
+    other = longest_want(&r.shm, t.slot, -1)
+    if other >= 0:
+        shm_wake(&r.shm, other)
+
+
+cdef void pool_opening_ended(Relay_ *r, Pool *pool, int permit, bint keep) noexcept nogil:
+    pool.n_opening -= 1
+    pool.wanted = 0
+    if not keep:
+        _permit_back(r, pool.target, permit)
+
+
+cdef void target_serve(Relay_ *r, Target *t) noexcept nogil:
+    """Permits may have become free: let the pools grow, the longest waiter's first, and withdraw the want if nobody needs it."""
+    cdef Pool *q
+    cdef Pool *first
+    cdef Client *c
+    cdef uint64_t since, oldest
+    cdef int i
+    cdef bint needy = False
+    first = NULL
+    oldest = 0
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if q == NULL or q.target != t or pool_openings_due(q, r.now) == 0:
+            continue
+        c = pool_longest_waiter(q)
+        since = q.wanted_since if c == NULL else c.asked_at
+        if first == NULL or since < oldest:
+            first = q
+            oldest = since
+    if first != NULL:
+        pool_grow(r, first)
+        for i in range(r.n_pools):
+            q = r.pools[i]
+            if q == NULL or q.target != t:
+                continue
+            if q != first and pool_openings_due(q, r.now) > 0:
+                pool_grow(r, q)
+            needy = needy or pool_openings_due(q, r.now) > 0
+    if t.wanting and not needy:
+        t.wanting = 0
+        want_set(&r.shm, t.slot, r.worker, 0)
+
+
+cdef void target_give_up(Relay_ *r, Target *t, uint64_t idle_for) noexcept nogil:
+    """Another worker wants a permit: close what has been idle here for at least `idle_for`, or is more than our share."""
+    cdef Server *s
+    while longest_want(&r.shm, t.slot, r.worker) >= 0:
+        s = target_longest_idle(r, t, NULL)
+        if s == NULL or (r.now - s.idle_since < idle_for and not pool_should_yield(r, s.pool)):
+            return
+        server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
+
+
+# ---------------------------------------------------------------- pins
+
+cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil:
+    """`reasons`: bits by PinReason. The first one is logged, each counts once per client."""
+    cdef int i
+    cdef uint64_t fresh = reasons & ~c.pins & 0xFFFFFFFFULL
+    cdef bint first = c.pins == 0
+    if fresh == 0 or c.server == NULL:
+        return
+    c.pins |= fresh
+    for i in range(1, PinReason.PIN_REASON_COUNT):
+        if fresh >> i & 1:
+            word_add(c.pool.target.tg + TG_PINS + i, 1)
+            if first:
+                first = False
+                c.pinned_at = r.now
+                tell(r, EVENT_PINNED, c.slot, c.server.id, i, NULL, 0)
+    if not c.server.pinned:
+        c.server.pinned = 1
+        word_add(c.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, 1)
+
+
+# ---------------------------------------------------------------- cancel
+
+cdef bint _same_key(const uint8_t *a, const uint8_t *b, Py_ssize_t n) noexcept nogil:
+    """In constant time."""
+    cdef uint8_t difference = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        difference |= a[i] ^ b[i]
+    return difference == 0
+
+
+cdef void _ask_cancel(Relay_ *r, Server *s) noexcept nogil:
+    s.cancels += 1
+    tell(r, EVENT_CANCEL, s.id, s.pool.id, s.backend_pid, &s.key[0], s.key_size)
+
+
+cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size) noexcept nogil:
+    """A CancelRequest for one of our clients. Whatever does not match exactly is dropped without an answer, as the protocol demands."""
+    cdef Client *c
+    if slot < 0 or slot >= r.n_slots:
+        return
+    c = r.slots[slot]
+    if c == NULL or size != c.key_size or not _same_key(key, &c.key[0], size):
+        return
+    if c.state == CLIENT_WAITING:
+        # nothing has been sent to any server yet: the request just leaves the line
+        word_add(c.ep + EP_CANCELS_FORWARDED, 1)
+        _leave_queue(c)
+        client_refuse(r, c, CloseReason.CLOSE_NONE)
+    elif c.server != NULL and owed_count(&c.server.be.owed) and c.server.cancels < CANCELS_PER_SERVER and c.server.key_size:
+        word_add(c.ep + EP_CANCELS_FORWARDED, 1)
+        _ask_cancel(r, c.server)
+    else:
+        word_add(c.ep + EP_CANCELS_DROPPED, 1)
+
+
+cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil:
+    """The database has taken a cancel request: from now on it cannot hit a later query."""
+    s.cancels -= 1
+    if s.cancels:
+        return
+    if s.state == SERVER_HELD and linked(&s.place):
+        server_free(r, s)
+    elif s.state == SERVER_CLEANUP:
+        session_cleanup_step(r, s)
+    elif s.client != NULL:
+        s.client.resume = 1      # its next request was held back
+        schedule(r, &s.client.ch)
+
+
+# ---------------------------------------------------------------- the server after its client left
+
+cdef void _abandon(Relay_ *r, Server *s) noexcept nogil:
+    """The client of `s` is gone. Undo what can be undone safely, else close."""
+    cdef Client *c = s.client
+    cdef bint half = c.fe.kind != 0 or c.unsynced
+    cdef bint pinned = c.pins != 0
+    _detach(r, s)
+    if pinned:
+        server_close(r, s, CloseReason.SERVER_CLIENT_LEFT_PINNED, NULL)
+        return
+    if half:
+        server_close(r, s, CloseReason.SERVER_CLIENT_LEFT, NULL)
+        return
+    if s.be.owed.in_doubt or s.be.owed.skipping or s.be.fatal or s.ch.broken or chan_unsent(&s.ch):
+        server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
+        return
+    s.state = SERVER_CLEANUP
+    s.copy_failed = 0
+    s.cleanup_bytes = 0
+    s.cleanup_ends = r.now + <uint64_t>CLEANUP_MS * 1000000
+    list_append(&r.cleanups, &s.place)
+    if owed_count(&s.be.owed) and s.key_size:
+        _ask_cancel(r, s)
+    session_cleanup_step(r, s)
+    if s.ch.fd >= 0 and s.ch.readable:
+        schedule(r, &s.ch)
+
+
+cdef void _say(Server *s, uint8_t kind, const char *text) noexcept nogil:
+    """A message whose body is one C string."""
+    cdef uint8_t message[64]
+    cdef size_t n = strlen(text) + 1
+    message[0] = kind
+    store_u32(&message[1], <uint32_t>n + 4)
+    memcpy(&message[5], text, n)
+    chan_send(&s.ch, &message[0], <Py_ssize_t>n + 5)
+
+
+cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil:
+    """Where is the abandoned server now, and what is the next step towards a proven idle state?"""
+    if owed_count(&s.be.owed):
+        if s.be.owed.copy == COPY_IN and not s.copy_failed:
+            s.copy_failed = 1
+            _say(s, p.COPY_FAIL, b"the client left in the middle of the COPY")
+        return
+    if s.be.kind != 0 or s.cancels:
+        return
+    if s.be.tx_status != p.TX_IDLE:
+        if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW) < 0:
+            server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
+            return
+        _say(s, p.QUERY, b"ROLLBACK")
+        return
+    if not _provably_idle(s):
+        server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
+        return
+    server_free(r, s)
+
+
+# ---------------------------------------------------------------- ends
+
+cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
+    """At once and for good. The object rests on `graves`."""
+    cdef Server *s = c.server
+    if c.ch.fd < 0:
+        return
+    if c.closing_as:
+        reason = c.closing_as    # the reason for which its end began
+    if c.state == CLIENT_WAITING:
+        _leave_queue(c)
+    if s != NULL:
+        _abandon(r, s)
+    list_remove(&c.ch.ready)
+    list_remove(&c.activity)
+    list_remove(&c.age)
+    r.slots[c.slot] = NULL
+    r.n_clients -= 1
+    c.pool.n_clients -= 1
+    c.pool.empty_since = r.now
+    word_add(c.ep + EP_CLIENT_CLOSES + reason, 1)
+    tell(r, EVENT_CLIENT_CLOSED, c.slot, reason, c.endpoint | (<int64_t>c.tls_on << 32), c.about, c.about_size)
+    chan_close(&c.ch)
+    params_drop(&r.params, c.told)
+    c.told = NULL
+    free(c.about)
+    c.about = NULL
+    list_append(&r.graves, &c.place)
+
+
+cdef void client_end(Relay_ *r, Client *c, int reason) noexcept nogil:
+    """Tells the client why (where there is something to tell), lets it read that, then closes."""
+    if c.ch.fd < 0 or c.state == CLIENT_CLOSING or c.state == CLIENT_LINGERING:
+        return
+    if c.state == CLIENT_WAITING:
+        _leave_queue(c)
+    if c.server != NULL:
+        _abandon(r, c.server)
+    if r.errors[reason] != NULL:
+        chan_send(&c.ch, r.errors[reason], r.error_size[reason])
+    c.closing_as = <uint8_t>reason
+    c.state = CLIENT_CLOSING
+    c.closing_ends = r.now + <uint64_t>LINGER_MS * 1000000
+    iobuf_free(&c.ch.tail)
+    list_append(&r.closing, &c.place)
+    schedule(r, &c.ch)
+
+
+cdef void client_refuse(Relay_ *r, Client *c, int reason) noexcept nogil:
+    """The request in its tail gets an error instead of an answer; the session goes on."""
+    c.refusing = REFUSE_NEXT
+    c.refuse_with = <uint8_t>reason
+    c.resume = 1
+    schedule(r, &c.ch)
+
+
+cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
+    """At once and for good, with a Terminate where the server can still read one. `s` must not be lent."""
+    cdef Pool *pool = s.pool
+    cdef Target *t = pool.target
+    cdef uint8_t goodbye[5]
+    if s.ch.fd < 0:
+        return
+    _detach(r, s)
+    if s.be.kind == 0 and not s.be.fatal and not s.ch.broken and not s.ch.hup and chan_unsent(&s.ch) == 0 and reason != CloseReason.SERVER_CLIENT_LEFT:
+        goodbye[0] = p.TERMINATE
+        store_u32(&goodbye[1], 4)
+        chan_send(&s.ch, &goodbye[0], 5)
+    if s.in_transaction:
+        s.in_transaction = 0
+        word_add(t.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, -1)
+    word_add(t.tg + TG_DATABASE_CONNECTIONS, -1)
+    if s.ch.tls != NULL:
+        word_add(t.tg + TG_DATABASE_CONNECTIONS_WITH_TLS, -1)
+    word_add(t.tg + TG_CLOSES + reason, 1)
+    list_remove(&s.ch.ready)
+    pool_drop(pool, s)
+    pool.empty_since = r.now
+    r.n_servers -= 1
+    tell(r, EVENT_SERVER_CLOSED, pool.id, s.id, reason, why, 0 if why == NULL else <Py_ssize_t>strlen(why))
+    chan_close(&s.ch)
+    params_drop(&r.params, s.params)
+    s.params = NULL
+    backend_free(&s.be)
+    _permit_back(r, t, s.permit)
+    list_append(&r.graves, &s.place)
+
+
+cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
+    """The server connection is of no more use; its client, if any, is told and closed."""
+    cdef Client *c = s.client
+    cdef bint told = s.be.fatal  # the server's own FATAL has gone to the client, verbatim
+    cdef Pool *pool = s.pool
+    if s.ch.fd < 0:
+        return
+    _detach(r, s)
+    server_close(r, s, reason, why)
+    if c != NULL:
+        if told:
+            c.closing_as = CloseReason.SERVER_LOST
+            c.state = CLIENT_CLOSING
+            c.closing_ends = r.now + <uint64_t>LINGER_MS * 1000000
+            iobuf_free(&c.ch.tail)
+            list_append(&r.closing, &c.place)
+            schedule(r, &c.ch)
+        else:
+            client_end(r, c, CloseReason.SERVER_LOST)
+    if pool.n_waiting:
+        pool_grow(r, pool)
+
+
+cdef void drop_database(Relay_ *r, Target *t, const char *name) noexcept nogil:
+    """Idle connections to a database would block its DROP (PostgreSQL itself waits up to five seconds for them to go)."""
+    cdef Pool *q
+    cdef Server *s
+    cdef int i
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if q == NULL or q.target != t or strcmp(q.database, name) != 0:
+            continue
+        while True:
+            s = NULL if list_empty(&q.idle) else pool_take_idle(q)
+            if s == NULL:
+                break
+            s.state = SERVER_HELD
+            server_close(r, s, CloseReason.SERVER_DATABASE_DROPPED, NULL)
+        tell(r, EVENT_FORGET, q.id, 0, 0, NULL, 0)

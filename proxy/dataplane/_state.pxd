@@ -1,0 +1,236 @@
+# The relay thread's world as C structs: channels, clients, servers, pools, targets, letters. Plain memory, no Python object inside.
+#
+# State is place: an object is on exactly one of the lists named beside its state, and the list's length is the count.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from proxy._wire cimport IoBuf
+from proxy.net._tls cimport Tls
+from proxy.pgsql._backend cimport Backend
+from proxy.pgsql._frontend cimport Frontend
+from proxy.pgsql._params cimport ParamSet, ParamTable
+from proxy.shm._segment cimport Shm
+
+# ---------------------------------------------------------------- intrusive lists
+
+cdef struct Link:
+    Link *prev
+    Link *next
+
+cdef inline void list_init(Link *head) noexcept nogil:
+    head.prev = head
+    head.next = head
+
+cdef inline bint list_empty(const Link *head) noexcept nogil:
+    return head.next == head
+
+cdef inline bint linked(const Link *node) noexcept nogil:
+    return node.next != NULL and node.next != node
+
+cdef inline void list_remove(Link *node) noexcept nogil:
+    """Off whatever list it is on; a node on no list points at itself."""
+    node.prev.next = node.next
+    node.next.prev = node.prev
+    node.prev = node
+    node.next = node
+
+cdef inline void list_append(Link *head, Link *node) noexcept nogil:
+    """To the tail, from wherever it is."""
+    list_remove(node)
+    node.prev = head.prev
+    node.next = head
+    head.prev.next = node
+    head.prev = node
+
+cdef inline void list_prepend(Link *head, Link *node) noexcept nogil:
+    """To the front, from wherever it is."""
+    list_remove(node)
+    node.next = head.next
+    node.prev = head
+    head.next.prev = node
+    head.next = node
+
+# ---------------------------------------------------------------- a socket and what is left to do on it
+
+cdef struct Chan:
+    Link ready                   # Relay.ready, when it has to be visited this turn
+    int fd                       # -1: closed, waiting on Relay.graves for the end of the turn
+    uint8_t is_server
+    uint8_t readable             # edge-triggered: the kernel said so, and no short read has contradicted
+    uint8_t writable
+    uint8_t hup                  # the peer has closed its side (or both)
+    uint8_t broken               # a send or TLS failed: only closing is left
+    Tls *tls
+    IoBuf tail                   # received, not yet understood or not yet allowed to go on
+    IoBuf out                    # accepted for sending (without TLS; with it, the session's outbox)
+
+# ---------------------------------------------------------------- clients
+
+cpdef enum ClientState:
+    CLIENT_READY = 0             # between requests, or with a server and working
+    CLIENT_WAITING = 1           # on Pool.waiting: its request is in `tail`
+    CLIENT_CLOSING = 2           # the last words are in `out`; closes when they are gone (Relay.closing)
+    CLIENT_LINGERING = 3         # half closed, reads until the peer closes too (Relay.closing)
+
+cpdef enum RefuseState:
+    REFUSE_NONE = 0
+    REFUSE_NEXT = 1              # the request at hand is answered by `refuse_with`
+    REFUSE_TO_SYNC = 2           # the error is out; everything up to Sync is skipped
+
+cdef struct Client:
+    Chan ch                      # first: a Chan* of a client is a Client*
+    Link place                   # Pool.waiting or Relay.closing, by state; else on no list
+    Link activity                # Relay.activity: all clients, longest silent first
+    Link age                     # Relay.clients: all clients, oldest first
+    Frontend fe
+    uint8_t state                # ClientState
+    uint8_t refusing             # RefuseState
+    uint8_t refuse_with          # CloseReason whose error text is told
+    uint8_t swallow              # the message in progress is not for any server
+    uint8_t unsynced             # extended-protocol messages went out since the last Sync
+    uint8_t resume               # bytes in `tail` may go on now
+    uint8_t busy                 # a request is under way: latency is being measured
+    uint8_t expired              # its life is over: close at the end of the transaction
+    uint8_t tls_on
+    uint8_t key_size
+    uint8_t key[32]              # of our own making, for CancelRequest
+    uint8_t closing_as           # CloseReason
+    int32_t slot                 # of the front's allocation; names the client in events
+    uint32_t pid                 # what BackendKeyData told the client
+    int endpoint
+    Server *server
+    Pool *pool
+    ParamSet *told               # the ParameterStatus values this client has seen
+    uint64_t pins                # bit per PinReason
+    uint64_t *ep                 # counters of its endpoint
+    uint64_t connected_at        # all times: monotonic, nanoseconds
+    uint64_t active_at
+    uint64_t asked_at            # when the request under way arrived
+    uint64_t sent_at             # when it went to the server
+    uint64_t pinned_at
+    uint64_t idle_timeout        # 0: none
+    uint64_t life_ends           # 0: never
+    uint64_t closing_ends
+    uint64_t queries
+    char *about                  # peer, user, database, application: four C strings, for people
+    uint16_t about_size
+
+# ---------------------------------------------------------------- server connections
+
+cpdef enum ServerState:
+    SERVER_IDLE = 0              # Pool.idle
+    SERVER_BUSY = 1              # lent: `client` is set; on no list
+    SERVER_CLEANUP = 2           # its client left; being brought back to a known state (Relay.cleanups)
+    SERVER_HELD = 3              # proven idle, but a cancel request under way could still hit it (Relay.held)
+
+cdef struct Server:
+    Chan ch                      # first: a Chan* of a server is a Server*
+    Link place
+    Link age                     # Pool.servers: all of the pool, oldest first
+    Backend be
+    uint8_t state                # ServerState
+    uint8_t cancels              # CancelRequests under way against it
+    uint8_t in_transaction       # counted in the gauge
+    uint8_t pinned               # counted in the gauge
+    uint8_t copy_failed          # CopyFail has been sent during cleanup
+    uint8_t key_size
+    uint8_t key[256]             # BackendKeyData of the database
+    uint32_t backend_pid
+    uint32_t id
+    int permit
+    int gen
+    Client *client
+    Pool *pool
+    ParamSet *params
+    uint64_t opened_at
+    uint64_t idle_since
+    uint64_t life_ends
+    uint64_t cleanup_ends
+    uint64_t cleanup_bytes
+    uint64_t borrows
+
+# ---------------------------------------------------------------- pools and targets
+
+cdef struct Target:
+    int slot
+    int held                     # permits of this worker
+    uint8_t paused
+    uint8_t wanting              # our want word in shared memory is set
+    uint64_t *tg                 # counters
+
+cdef struct Pool:
+    Link idle                    # last used first: the oldest idle ones get old enough to be closed
+    Link waiting                 # clients, first come first served
+    Link servers                 # all, oldest first
+    int id
+    int gen
+    Target *target
+    int n_idle
+    int n_servers
+    int n_waiting
+    int n_opening
+    int n_clients
+    int max_idle
+    uint8_t wanted               # a login waits for the pool's first connection
+    uint8_t failures             # in a row
+    uint64_t retry_at
+    uint64_t wanted_since
+    uint64_t empty_since
+    uint64_t borrow_timeout
+    uint64_t idle_timeout
+    uint64_t life
+    char database[64]
+
+# ---------------------------------------------------------------- letters: between the front and the relay thread
+
+cdef struct Letter:
+    Letter *next
+    int kind
+    int64_t a
+    int64_t b
+    int64_t c
+    int64_t d
+    double x
+    double y
+    double z
+    void *p                      # an owned struct (Client*, Server*) or array
+    uint8_t *text                # owned bytes
+    int64_t size
+
+# ---------------------------------------------------------------- the thread itself
+
+cdef struct Relay_:
+    Shm shm
+    int worker
+    int epoll_fd
+    int mail_fd                  # eventfd: letters from the front
+    int event_fd                 # eventfd: letters to the front
+    Letter *inbox                # lock-free stacks, see _mailbox
+    Letter *outbox
+    uint64_t now
+    uint8_t *buf                 # the receive buffer of the thread: an idle connection owns none
+    Link ready
+    Link clients
+    Link activity
+    Link closing
+    Link cleanups
+    Link held
+    Link graves
+    Pool **pools
+    int n_pools                  # size of the array; NULL where no pool is
+    Target targets[64]
+    Client **slots
+    int n_slots
+    int n_clients
+    int n_servers
+    ParamTable params
+    uint8_t *errors[64]          # by CloseReason: the ErrorResponse that tells it to a client
+    int error_size[64]
+    uint8_t draining
+    uint8_t stopping
+    uint8_t drained_told
+    uint64_t drain_ends
+    uint64_t janitor_at
+    uint64_t minute_at
+    uint32_t next_server
+    uint64_t *wk

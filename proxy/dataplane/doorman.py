@@ -1,0 +1,485 @@
+"""Who may come in: listeners, limits, the tables of half-open logins, client slots. A login itself is `login.Login`.
+
+A `Hall` is one proxy (its credentials, TLS and limits), a `Gate` one of its endpoints (its listening sockets). A new snapshot
+replaces what a hall knows; gates that did not change are not touched, and logins under way end with what they began with.
+Belongs to the front thread.
+"""
+
+import asyncio
+import logging
+import random
+import resource
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.dataplane.listening import EXHAUSTED, listen_tcp, listen_unix, peer_name
+from proxy.dataplane.login import Login
+from proxy.dataplane.pools import Pool, PoolKey, Welcome
+from proxy.errors import (
+    Draining,
+    NoReadOnlyTarget,
+    NoReadWriteTarget,
+    ProxyError,
+    ServerBusy,
+    TooManyClients,
+)
+from proxy.model import ClientTlsMode, Credential, Endpoint, Proxy, Target, TargetRole
+from proxy.net._tls import ServerContext, TlsError
+from proxy.pgsql.messages import error_response
+from proxy.pgsql.startup import CancelRequest, Startup
+
+if TYPE_CHECKING:
+    from proxy.dataplane.front import Front
+
+log = logging.getLogger(__name__)
+
+WORKER_BITS = 7  # of the pid a client is told: slot << 7 | worker
+WORKER_MASK = (1 << WORKER_BITS) - 1
+MAX_SLOT = (1 << 23) - 1  # so that a pid stays a positive int32
+_ACCEPTS_PER_TURN = 64  # then others get their turn
+_EXHAUSTED_PAUSE_S = 0.25
+_RESERVED_DESCRIPTORS = 64  # for servers and for ourselves (edge case 98)
+
+
+class Slots:
+    """Client numbers, small ones first; a number is not given out again before it is given back."""
+
+    __slots__ = ("_free", "_next")
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = 1
+
+    def take(self) -> int:
+        """0 if there is none."""
+        if self._free:
+            return self._free.pop()
+        if self._next > MAX_SLOT:
+            return 0
+        self._next += 1
+        return self._next - 1
+
+    def give(self, slot: int) -> None:
+        self._free.append(slot)
+
+
+class Hall:
+    """One proxy: what all its gates share."""
+
+    __slots__ = ("_loop", "_timer", "credentials", "half_open", "proxy", "tls")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, proxy: Proxy, tls: ServerContext | None) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self.half_open: dict[Login, None] = {}  # in order of arrival, which is the order of expiry
+        self.renew(proxy, tls)
+
+    def renew(self, proxy: Proxy, tls: ServerContext | None) -> None:
+        self.proxy = proxy
+        self.tls = tls
+        self.credentials: dict[str, Credential] = {each.username: each for each in proxy.credentials}
+
+    def expect(self, login: Login) -> None:
+        """A login begins. One timer watches all of them: it is set to the oldest and looks again when it fires."""
+        timeout = self.proxy.login_timeout
+        login.expires = self._loop.time() + timeout
+        self.half_open[login] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(timeout, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for login in list(self.half_open):
+            if login.expires > now:
+                self._timer = self._loop.call_later(login.expires - now, self._expire)
+                return
+            login.timed_out()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class GateKey(NamedTuple):
+    """What makes a listening socket another one."""
+
+    host: str
+    port: int
+    both_families: bool  # [::] takes IPv4 as well, unless another endpoint has that port there
+
+
+class Gate:
+    """One endpoint of a hall."""
+
+    __slots__ = ("_loop", "_reading", "_resume", "doorman", "endpoint", "hall", "key", "local", "name", "socks")
+
+    def __init__(
+        self, doorman: "Doorman", hall: Hall, endpoint: Endpoint, key: "GateKey", socks: list[socket.socket]
+    ) -> None:
+        self.doorman = doorman
+        self.hall = hall
+        self.endpoint = endpoint
+        self.key = key
+        self.name = endpoint.name
+        self.local = endpoint.host.startswith("/")
+        self.socks = socks
+        self._loop = doorman.front.loop
+        self._reading = False
+        self._resume: asyncio.TimerHandle | None = None
+
+    def serve(self, hall: Hall, endpoint: Endpoint) -> None:
+        """The same socket under a new snapshot."""
+        self.hall = hall
+        self.endpoint = endpoint
+        self.name = endpoint.name
+
+    # ------------------------------------------------------------ accepting
+
+    def open(self) -> None:
+        if not self._reading:
+            self._reading = True
+            for sock in self.socks:
+                self._loop.add_reader(sock, self._accept, sock)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            for sock in self.socks:
+                self._loop.remove_reader(sock)
+
+    def close(self) -> None:
+        self._pause()
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        for sock in self.socks:
+            sock.close()
+        self.socks = []
+
+    def _accept(self, listener: socket.socket) -> None:
+        doorman = self.doorman
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    self._exhausted(error)
+                    return
+                continue  # the client left before we came (ECONNABORTED), or its network did
+            sock.setblocking(False)
+            self.count("client_connections_received")
+            self.count("client_connections")
+            if (
+                sock.fileno() >= doorman.descriptor_ceiling
+                or len(self.hall.half_open) >= self.hall.proxy.max_half_open_logins
+            ):
+                self._turn_away(sock)
+                continue
+            self.count("client_connections_in_setup")
+            self.hall.expect(Login(self, self._loop, sock, address))
+
+    def _exhausted(self, error: OSError) -> None:
+        """Not a busy loop: who waits in the backlog can wait a little longer (edge case 98)."""
+        log.warning("cannot accept clients for now: %s", error.strerror, extra={"endpoint": self.name})
+        self._pause()
+        self._resume = self._loop.call_later(_EXHAUSTED_PAUSE_S, self.open)
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        self.count("refused")
+        try:
+            sock.recv(16_384)  # closing with unread bytes would be a reset, which overtakes the error
+        except OSError:
+            pass
+        try:
+            sock.send(error_response(ServerBusy()))
+        except OSError:
+            pass
+        sock.close()
+        self.count("client_connections", -1)
+        self.count("client_connections_closed")
+
+    # ------------------------------------------------------------ what a login asks
+
+    def count(self, field: str, n: int = 1) -> None:
+        self.doorman.count(self.endpoint.slot, field, n)
+
+    def refusal(self) -> ProxyError | None:
+        """Why nobody can be let in now, whoever it is."""
+        if self.doorman.draining:
+            return Draining()
+        limit = self.hall.proxy.max_client_connections
+        read = self.doorman.front.segment.read
+        if sum(read("endpoint", each.slot, "client_connections") for each in self.hall.proxy.endpoints) > limit:
+            return TooManyClients(limit)
+        return None
+
+    def pool(self, asked: Startup, credential: Credential) -> Pool:
+        proxy = self.hall.proxy
+        target = self._target(proxy)
+        key = PoolKey(proxy.name, target.slot, asked.database, asked.user, asked.settings)
+        return self.doorman.front.pools.get(key, proxy, target, credential)
+
+    def _target(self, proxy: Proxy) -> Target:
+        role = self.endpoint.target_role
+        candidates = [each for each in proxy.target_group.targets if each.role is role]
+        if not candidates:
+            raise NoReadWriteTarget if role is TargetRole.READ_WRITE else NoReadOnlyTarget
+        if len(candidates) == 1:
+            return candidates[0]
+        # least clients of this worker; the first of equals would get all the clients of a quiet proxy
+        load = self.doorman.clients_of_target
+        least = min(load.get(each.slot, 0) for each in candidates)
+        return random.choice([each for each in candidates if load.get(each.slot, 0) == least])
+
+    def settled(self, login: Login) -> None:
+        """No longer half open; may be said more than once."""
+        if login.hall.half_open.pop(login, login) is None:
+            self.count("client_connections_in_setup", -1)
+
+    def closed(self) -> None:
+        """A login ended without becoming a client."""
+        self.count("client_connections", -1)
+        self.count("client_connections_closed")
+
+    def cancel(self, request: CancelRequest) -> None:
+        self.count("cancels_received")
+        self.doorman.cancel(request)
+
+
+class Guest(NamedTuple):
+    """A client in the relay's hands, as the front remembers it."""
+
+    gate: Gate
+    endpoint: int  # slot, under which it was counted
+    pool: Pool
+    tls: bool
+
+
+class Doorman:
+    def __init__(self, front: "Front") -> None:
+        self.front = front
+        self.draining = False
+        self.gates: dict[GateKey, Gate] = {}
+        self.halls: dict[str, Hall] = {}
+        self.guests: dict[int, Guest] = {}  # by slot
+        self.clients_of_target: dict[int, int] = {}
+        self.slots = Slots()
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        # descriptors are given out lowest first, so one above this means that few are left
+        self.descriptor_ceiling = soft - min(_RESERVED_DESCRIPTORS, soft // 4)
+
+    # ------------------------------------------------------------ configuration
+
+    async def prepare(self, proxies: tuple[Proxy, ...]) -> "Plan":
+        """Everything a new snapshot needs that can fail, and nothing that shows. OSError or ValueError in words."""
+        plan = Plan()
+        try:
+            for proxy in proxies:
+                hall = self.halls.get(proxy.name)
+                unchanged = hall is not None and hall.proxy.tls == proxy.tls
+                plan.contexts[proxy.name] = hall.tls if hall is not None and unchanged else _context(proxy)
+                for endpoint in proxy.endpoints:
+                    key = _gate_key(endpoint, proxies)
+                    if key.host.startswith("/") and self.front.worker != 0:
+                        continue  # a Unix socket has one owner; the kernel does not spread its clients
+                    plan.wanted[key] = (proxy, endpoint)
+                    if key not in self.gates:
+                        plan.socks[key] = await self._listen(key)
+        except BaseException:
+            plan.drop()
+            raise
+        return plan
+
+    async def _listen(self, key: GateKey) -> list[socket.socket]:
+        if key.host.startswith("/"):
+            return [listen_unix(key.host)]
+        socks: list[socket.socket] = []
+        try:
+            found = await self.front.loop.getaddrinfo(
+                key.host, key.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+            )
+            for family, _, _, _, address in dict.fromkeys(found):
+                socks.append(listen_tcp(family, address, both_families=key.both_families))
+        except OSError as error:
+            for sock in socks:
+                sock.close()
+            raise OSError(error.errno, f"cannot listen on {key.host} port {key.port}: {error.strerror}") from error
+        return socks
+
+    def commit(self, proxies: tuple[Proxy, ...], plan: "Plan") -> None:
+        loop = self.front.loop
+        for proxy in proxies:
+            hall = self.halls.get(proxy.name)
+            if hall is None:
+                self.halls[proxy.name] = Hall(loop, proxy, plan.contexts[proxy.name])
+            else:
+                hall.renew(proxy, plan.contexts[proxy.name])
+        for key, gate in list(self.gates.items()):
+            if key not in plan.wanted:
+                del self.gates[key]
+                gate.close()
+                log.info("closed for new clients", extra={"endpoint": gate.name})
+        for key, (proxy, endpoint) in plan.wanted.items():
+            hall = self.halls[proxy.name]
+            if key in self.gates:
+                self.gates[key].serve(hall, endpoint)
+            else:
+                self.gates[key] = gate = Gate(self, hall, endpoint, key, plan.socks[key])
+                if not self.draining:
+                    gate.open()
+        for name in self.halls.keys() - {proxy.name for proxy in proxies}:
+            self.halls.pop(name).close()
+
+    # ------------------------------------------------------------ drain and stop
+
+    def shut(self) -> None:
+        """No more clients: listeners close, so that the kernel refuses or another worker accepts; half-open logins are told."""
+        self.draining = True
+        for gate in self.gates.values():
+            gate.close()
+        for hall in self.halls.values():
+            for login in list(hall.half_open):
+                login.refuse(Draining())
+
+    async def reopen(self) -> None:
+        if not self.draining:
+            return
+        socks = {key: await self._listen(key) for key in self.gates}
+        self.draining = False
+        for key, gate in self.gates.items():
+            gate.socks = socks[key]
+            gate.open()
+
+    def close(self) -> None:
+        for gate in self.gates.values():
+            gate.close()
+        for hall in self.halls.values():
+            for login in list(hall.half_open):
+                login.abort()
+            hall.close()
+        for pool in list(self.front.pools):
+            for waiter in list(pool.waiters):
+                waiter.abort()
+
+    # ------------------------------------------------------------ clients in the relay's hands
+
+    def count(self, endpoint: int, field: str, n: int = 1) -> None:
+        front = self.front
+        front.segment.add(front.worker, "endpoint", endpoint, field, n)
+
+    def pid(self, slot: int) -> int:
+        return slot << WORKER_BITS | self.front.worker
+
+    def hand_over(
+        self,
+        gate: Gate,
+        login: Login,
+        asked: Startup,
+        sock: socket.socket,
+        slot: int,
+        key: bytes,
+        pool: Pool,
+        welcome: Welcome,
+    ) -> None:
+        proxy = login.hall.proxy
+        tls_on = login.tls is not None
+        endpoint = gate.endpoint.slot
+        unread = login.line.take()
+        peer = peer_name(login.address)
+        self.guests[slot] = Guest(gate, endpoint, pool, tls_on)
+        target = pool.target.slot
+        self.clients_of_target[target] = self.clients_of_target.get(target, 0) + 1
+        self.front.relay.client(
+            sock.detach(),
+            login.tls,
+            slot=slot,
+            pool_id=pool.id,
+            endpoint=endpoint,
+            cancel_key=key,
+            parameters=welcome.parameters,
+            unread=unread,
+            idle_timeout=proxy.idle_client_timeout,
+            life=proxy.client_life,
+            std_strings=welcome.std_strings,
+            ascii_safe=welcome.ascii_safe,
+            tls_on=tls_on,
+            peer=peer,
+            user=printable(asked.user),
+            database=printable(asked.database),
+            application=printable(asked.application),
+        )
+        self.count(endpoint, "client_connections_setup_succeeded")
+        self.count(endpoint, "client_connections_tls" if tls_on else "client_connections_no_tls")
+        if log.isEnabledFor(logging.INFO):
+            log.info("A new client connected from %s.", peer, extra={"endpoint": gate.name, "client": self.pid(slot)})
+
+    def client_closed(self, slot: int) -> Guest | None:
+        guest = self.guests.pop(slot, None)
+        if guest is None:
+            return None
+        self.slots.give(slot)
+        endpoint = guest.endpoint
+        self.count(endpoint, "client_connections", -1)
+        self.count(endpoint, "client_connections_closed")
+        self.count(endpoint, "client_connections_tls" if guest.tls else "client_connections_no_tls", -1)
+        self.clients_of_target[guest.pool.target.slot] -= 1
+        guest.pool.clients -= 1
+        self.front.pools.give_back(guest.pool)
+        return guest
+
+    def cancel(self, request: CancelRequest) -> None:
+        """The pid names worker and slot; whether the key is right is for the owner to say."""
+        worker, slot = request.pid & WORKER_MASK, request.pid >> WORKER_BITS
+        front = self.front
+        if not 0 < slot <= MAX_SLOT or worker >= front.segment.workers:
+            return
+        if worker == front.worker:
+            front.relay.cancel(slot, request.key)
+        else:
+            front.relay.cancel_to(worker, slot, request.key)
+
+
+class Plan:
+    """What `prepare` has made and `commit` will use."""
+
+    __slots__ = ("contexts", "socks", "wanted")
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, ServerContext | None] = {}
+        self.wanted: dict[GateKey, tuple[Proxy, Endpoint]] = {}
+        self.socks: dict[GateKey, list[socket.socket]] = {}
+
+    def drop(self) -> None:
+        for socks in self.socks.values():
+            for sock in socks:
+                sock.close()
+
+
+def printable(text: str) -> str:
+    """Names that are not UTF-8 travel as surrogates inside the front; nobody else need know."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _context(proxy: Proxy) -> ServerContext | None:
+    tls = proxy.tls
+    if tls.mode is ClientTlsMode.OFF:
+        return None
+    if tls.cert_file is None or tls.key_file is None:
+        raise ValueError(f"proxy {proxy.name}: TLS is on, but there is no certificate or no key")
+    try:
+        return ServerContext(
+            tls.cert_file, tls.key_file, tls.client_ca_file, tls.client_certificates.value, tls.minimum_version
+        )
+    except TlsError as error:
+        raise ValueError(f"proxy {proxy.name}: {error}") from error
+
+
+def _gate_key(endpoint: Endpoint, proxies: tuple[Proxy, ...]) -> GateKey:
+    v4_elsewhere = any(
+        other.host == "0.0.0.0" and other.port == endpoint.port for proxy in proxies for other in proxy.endpoints
+    )
+    return GateKey(endpoint.host, endpoint.port, endpoint.host == "::" and not v4_elsewhere)

@@ -1,0 +1,405 @@
+"""One client from accept to hand-over: drives the startup and authentication conversations over its socket, with or without TLS.
+
+Callbacks on the loop, no task and no future: a login is three or four short turns, and their cost is measured. Two phases, each
+with its own timer and its own error (edge case 14): *login* (login_timeout, counted as half open), then, where the pool has no
+welcome yet, *waiting* (connection_borrow_timeout). Every way out is `_close` or `_leave`, once: what was taken (the place among
+the half-open logins, the waiter's place, the slot, the gauges) is given back there. Belongs to the front thread.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from proxy.dataplane.listening import peer_name
+from proxy.dataplane.pools import Pool, Welcome
+from proxy.errors import BorrowTimeout, LoginTimeout, NoCredentials, ProxyError, TooManyClients, UnknownError
+from proxy.net._tls import TlsClosed, TlsError, TlsSession
+from proxy.pgsql.authserver import authenticate
+from proxy.pgsql.exchange import Hangup, Line, PeerClosed, StartTls
+from proxy.pgsql.messages import READY_FOR_QUERY_IDLE, backend_key_data, error_response
+from proxy.pgsql.startup import CancelRequest, Startup, startup
+
+if TYPE_CHECKING:
+    from proxy.dataplane.doorman import Gate
+
+log = logging.getLogger(__name__)
+
+_RECEIVE = 4096  # bytes; nothing in a login is larger, but for a token
+_MAX_EARLY = 65_536  # bytes a client may send ahead of its first ReadyForQuery before we stop reading
+_AUTHENTICATION = "28"  # class of SQLSTATEs that count as a failed login, not as a refusal
+
+
+class Login:
+    """Hashable by identity: it is a key in the tables of half-open logins and of waiters."""
+
+    __slots__ = (
+        "_authenticated",
+        "_conversation",
+        "_deadline",
+        "_handshaking",
+        "_last_words",
+        "_leaving",
+        "_loop",
+        "_out",
+        "_pool",
+        "_reading",
+        "_sock",
+        "_startup",
+        "address",
+        "expires",
+        "gate",
+        "hall",
+        "line",
+        "tls",
+    )
+
+    def __init__(self, gate: "Gate", loop: asyncio.AbstractEventLoop, sock: socket.socket, address: object) -> None:
+        self.gate = gate
+        self.hall = gate.hall  # a reload may give the gate another one; this login is counted here
+        self.address = address
+        self.line = Line()
+        self.tls: TlsSession | None = None
+        self.expires = 0.0  # of the login phase; the doorman's
+        self._loop = loop
+        self._sock: socket.socket | None = sock  # None: closed or handed over
+        self._startup: Startup | None = None
+        self._last_words = b""  # of the authentication: sent in front of what follows
+        self._pool: Pool | None = None  # among whose waiters we are
+        self._deadline: asyncio.TimerHandle | None = None
+        self._out = b""  # what the socket did not take
+        self._leaving = False  # goes (handed over, or closed) as soon as `_out` is empty
+        self._handshaking = False
+        self._authenticated: tuple[int, bytes, Pool, Welcome] | None = None
+        # resumed with the peer's next bytes; end of stream closes it instead, nobody is left to be told
+        self._conversation = self._talk()
+        self._conversation.send(None)  # to its first wait; nothing can be asked before a byte has come
+        self._reading = True
+        loop.add_reader(sock, self._readable)
+
+    # ------------------------------------------------------------ the conversation
+
+    def _talk(self) -> Generator[bytes | StartTls, bytes, Pool | None]:
+        gate, hall, line = self.gate, self.hall, self.line
+        asked = yield from startup(line, hall.proxy.tls.mode, local=gate.local)
+        if isinstance(asked, CancelRequest):
+            gate.cancel(asked)
+            return None
+        refusal = gate.refusal()
+        if refusal is not None:
+            raise refusal
+        credential = hall.credentials.get(asked.user)
+        if credential is None:
+            raise NoCredentials(asked.user)
+        self._startup = asked
+        line.pending = asked.prelude
+        self._last_words = yield from authenticate(line, credential, asked.user)
+        # not before: a stranger makes no pools, and a pool nobody is counted in may be given to others meanwhile
+        return gate.pool(asked, credential)
+
+    def _step(self, received: bytes) -> None:
+        """The peer's next bytes (b"" = end of stream) into the conversation, and what it says out to the peer."""
+        try:
+            said = self._conversation.send(received)
+            if isinstance(said, StartTls):
+                self._start_tls(said)
+            elif said:
+                self._send(said)
+        except StopIteration as end:
+            if end.value is None:
+                self._close()
+            else:
+                self._admit(end.value)
+        except ProxyError as error:
+            self.refuse(error)
+        except (PeerClosed, Hangup):
+            self._close()
+        except Exception:
+            log.exception("a login failed unexpectedly", extra={"endpoint": self.gate.name})
+            self.refuse(UnknownError())
+
+    # ------------------------------------------------------------ bytes in
+
+    def _readable(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            data = sock.recv(_RECEIVE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close()
+        elif self.tls is not None:
+            self._decrypt(self.tls, data)
+        elif self._pool is not None:
+            self._early(data)
+        else:
+            self._step(data)
+
+    def _early(self, data: bytes) -> None:
+        """A client that is authenticated and not yet answered sends its first requests."""
+        self.line.data += data
+        if len(self.line.data) > _MAX_EARLY:
+            self._stop_reading()
+
+    def _decrypt(self, tls: TlsSession, data: bytes) -> None:
+        try:
+            tls.feed(data)
+            if self._handshaking and not self._shake(tls):
+                return
+            # each step may end the login, and then the session belongs to somebody else
+            while self._reading and not self._leaving and (text := tls.read()):
+                if self._pool is not None:
+                    self._early(text)
+                else:
+                    self._step(text)
+        except TlsClosed:
+            self._close()
+        except TlsError as error:
+            self._tls_failed(error)
+
+    # ------------------------------------------------------------ TLS
+
+    def _start_tls(self, wanted: StartTls) -> None:
+        context = self.hall.tls
+        assert context is not None  # the conversation was told that there is TLS
+        if wanted.answer:
+            self._send(wanted.answer)
+        self.tls = tls = context.session()
+        self._handshaking = True
+        hello = self.line.take()
+        if hello:
+            try:
+                tls.feed(hello)
+                self._shake(tls)
+            except TlsError as error:
+                self._tls_failed(error)
+
+    def _shake(self, tls: TlsSession) -> bool:
+        finished = tls.handshake()
+        answer = tls.take()
+        if answer:
+            self._write(answer)
+        if finished:
+            self._handshaking = False
+            line = self.line
+            line.encrypted = True
+            line.binding = tls.own_certificate_hash()
+            line.alpn = tls.alpn
+            self._step(b"")
+        return finished
+
+    def _tls_failed(self, error: TlsError) -> None:
+        if self._sock is None:
+            return
+        gate = self.gate
+        gate.count("client_connections_setup_failed_auth")
+        log.info("TLS with %s failed: %s", peer_name(self.address), error, extra={"endpoint": gate.name})
+        if self.tls is not None:
+            alert = self.tls.take()
+            if alert:
+                self._write(alert)
+        self._close()
+
+    # ------------------------------------------------------------ bytes out
+
+    def _send(self, data: bytes) -> None:
+        if self.tls is not None:
+            self.tls.write(data)
+            data = self.tls.take()
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        if self._out:
+            self._out += data
+            return
+        try:
+            sent = sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._close()
+            return
+        if sent < len(data):
+            self._out = data[sent:]
+            self._loop.add_writer(sock, self._writable)
+
+    def _writable(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            self._out = self._out[sock.send(self._out) :]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._close()
+            return
+        if not self._out:
+            self._loop.remove_writer(sock)
+            if self._leaving:
+                self._leave()
+
+    # ------------------------------------------------------------ admitted
+
+    def _admit(self, pool: Pool) -> None:
+        """Authenticated. The login phase is over, and with it its timer."""
+        gate = self.gate
+        gate.settled(self)
+        if pool.welcome is not None:
+            self.welcome(pool.welcome, pool)
+            return
+        refused = pool.standing_refusal(self._loop.time())
+        if refused:
+            self.refused(refused)
+            return
+        self._pool = pool
+        pool.waiters[self] = None
+        timeout = self.hall.proxy.target_group.connection_borrow_timeout
+        self._deadline = self._loop.call_later(timeout, self._borrow_timeout)
+        gate.doorman.front.relay.want(pool.id)
+
+    def _borrow_timeout(self) -> None:
+        self.refuse(BorrowTimeout())
+
+    def welcome(self, welcome: Welcome, pool: Pool | None = None) -> None:
+        """All that stands between authentication and the first query, in one write."""
+        doorman = self.gate.doorman
+        pool = pool or self._pool
+        assert pool is not None
+        assert self._startup is not None
+        slot = doorman.slots.take()
+        if not slot:
+            self.refuse(TooManyClients(self.hall.proxy.max_client_connections))
+            return
+        key = os.urandom(32 if self._startup.minor >= 2 else 4)
+        self._authenticated = slot, key, pool, welcome
+        pool.clients += 1
+        self._forget_pool()
+        self._leaving = True
+        try:
+            self._send(
+                self._last_words + welcome.head + backend_key_data(doorman.pid(slot), key) + READY_FOR_QUERY_IDLE
+            )
+        except TlsError as error:
+            self._tls_failed(error)
+            return
+        if not self._out and self._sock is not None:
+            self._leave()
+
+    def refused(self, error: bytes) -> None:
+        """By the database, whose own words these are."""
+        gate = self.gate
+        gate.count("client_connections_setup_failed_auth")
+        self._farewell(error)
+
+    # ------------------------------------------------------------ the three ends
+
+    def _leave(self) -> None:
+        """Everything is said: to the relay, or, after an error, to nowhere."""
+        if self._authenticated is None:
+            self._close()
+            return
+        sock = self._detach()
+        if sock is not None:
+            assert self._startup is not None
+            slot, key, pool, welcome = self._authenticated
+            self.gate.doorman.hand_over(self.gate, self, self._startup, sock, slot, key, pool, welcome)
+
+    def refuse(self, error: ProxyError) -> None:
+        if self._sock is None or self._leaving:
+            return
+        gate = self.gate
+        failed = error.sqlstate.startswith(_AUTHENTICATION)
+        gate.count("client_connections_setup_failed_auth" if failed else "refused")
+        user = self._startup.user if self._startup is not None else ""
+        log.info(
+            "The login of %s%s was refused: %s %s",
+            peer_name(self.address),
+            f' as "{user}"' if user else "",
+            error.sqlstate,
+            error,
+            extra={"endpoint": gate.name},
+        )
+        self._farewell(error_response(error))
+
+    def _farewell(self, error: bytes) -> None:
+        if self._handshaking:
+            self._close()  # neither plain nor encrypted bytes would be understood
+            return
+        self._leaving = True
+        self._stop_reading()
+        try:
+            if self.tls is not None:
+                self.tls.write(self.line.flush() + self._last_words + error)
+                self.tls.shutdown()
+                self._write(self.tls.take())
+            else:
+                self._write(self.line.flush() + self._last_words + error)
+        except TlsError:
+            self._close()
+            return
+        if not self._out:
+            self._close()
+
+    def timed_out(self) -> None:
+        """By the doorman: the login phase took too long. A probe that never said a word is not told anything."""
+        if self._out or self._handshaking or self._leaving or not (self.line.data or self._startup or self.tls):
+            self._close()
+        else:
+            self.refuse(LoginTimeout())
+
+    def abort(self) -> None:
+        """At once, without a word: the worker stops."""
+        self._close()
+
+    def _forget_pool(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.waiters.pop(self, None)
+            self.gate.doorman.front.pools.give_back(pool)
+
+    def _stop_reading(self) -> None:
+        if self._reading and self._sock is not None:
+            self._reading = False
+            self._loop.remove_reader(self._sock)
+
+    def _detach(self) -> socket.socket | None:
+        """The socket, free of everything; None if it has gone before."""
+        sock = self._sock
+        if sock is None:
+            return None
+        self._stop_reading()
+        if self._out:
+            self._loop.remove_writer(sock)
+            self._out = b""
+        self._sock = None
+        self.gate.settled(self)
+        self._forget_pool()
+        return sock
+
+    def _close(self) -> None:
+        sock = self._detach()
+        if sock is None:
+            return
+        doorman = self.gate.doorman
+        if self._authenticated is not None:
+            slot, _, pool, _ = self._authenticated
+            doorman.slots.give(slot)
+            pool.clients -= 1
+            doorman.front.pools.give_back(pool)
+        self._conversation.close()
+        self.tls = None
+        sock.close()
+        self.gate.closed()

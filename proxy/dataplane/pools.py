@@ -1,0 +1,157 @@
+"""The front's table of pools: who may share server connections, and what a client of each is told when it arrives.
+
+A pool is known to the relay by a small number. Its key is what makes two sessions interchangeable: proxy, target, database, user,
+and the startup settings, with which its server connections log in. Its *welcome* are the ParameterStatus messages of its
+newest server login; a client that comes before the first one waits here. Numbers are given back when nobody uses the pool any
+more, so that a fleet of clients with ever new settings does not grow the table for ever. Belongs to the front thread.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from proxy.model import Credential, Proxy, Target
+from proxy.pgsql.authclient import ServerReady
+from proxy.pgsql.messages import AUTHENTICATION_OK
+
+_SETTLED_S = 1.0  # for this long a refusal by the database is passed on without asking it again
+
+
+class PoolKey(NamedTuple):
+    proxy: str
+    target: int  # slot
+    database: str
+    user: str
+    settings: tuple[tuple[str, str], ...]
+
+
+class Waiter(Protocol):
+    """A login that is authenticated and waits for the pool's first server."""
+
+    def welcome(self, welcome: "Welcome") -> None: ...
+    def refused(self, error: bytes) -> None:
+        """`error`: a whole ErrorResponse."""
+
+    def abort(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    head: bytes  # AuthenticationOk and the parameters
+    parameters: bytes
+    std_strings: bool
+    ascii_safe: bool
+
+    @classmethod
+    def of(cls, ready: ServerReady) -> "Welcome":
+        return cls(AUTHENTICATION_OK + ready.parameters, ready.parameters, ready.std_strings, ready.ascii_safe)
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    id: int
+    key: PoolKey
+    proxy: Proxy
+    target: Target
+    credential: Credential
+    generation: int  # a change makes the relay replace the server connections one by one
+    welcome: Welcome | None = None
+    waiters: dict[Waiter, None] = field(default_factory=dict)  # in order of arrival
+    refusal: bytes = b""  # the database's last permanent answer …
+    refused_at: float = 0.0  # … and when it was given
+    clients: int = 0
+    servers: int = 0
+    opening: int = 0
+
+    @property
+    def unused(self) -> bool:
+        return not (self.waiters or self.clients or self.servers or self.opening)
+
+    def standing_refusal(self, now: float) -> bytes:
+        """What to tell a newcomer at once, or nothing. A wrong password must not become a storm of logins (edge case 12)."""
+        return self.refusal if self.refusal and now - self.refused_at < _SETTLED_S else b""
+
+    def opened(self, welcome: Welcome) -> None:
+        self.welcome = welcome
+        self.refusal = b""
+        waiters, self.waiters = self.waiters, {}
+        for waiter in waiters:
+            waiter.welcome(welcome)
+
+    def refuse(self, error: bytes, now: float) -> None:
+        self.refusal, self.refused_at = error, now
+        waiters, self.waiters = self.waiters, {}
+        for waiter in waiters:
+            waiter.refused(error)
+
+
+class Pools:
+    """`announce` tells the relay about a new or changed pool."""
+
+    def __init__(self, announce: Callable[[Pool], None]) -> None:
+        self._announce = announce
+        self._pools: list[Pool] = []  # by id
+        self._by_key: dict[PoolKey, Pool] = {}
+        self._free: dict[int, deque[int]] = {}  # ids by target slot: the relay's numbers of a target stay with it
+        self._generation = 0
+
+    def __getitem__(self, pool_id: int) -> Pool:
+        return self._pools[pool_id]
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._by_key.values())
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    @property
+    def size(self) -> int:
+        """Ids are below this."""
+        return len(self._pools)
+
+    def get(self, key: PoolKey, proxy: Proxy, target: Target, credential: Credential) -> Pool:
+        """The pool of that key; made if it is not there. What is there keeps what it was made with until `update`."""
+        pool = self._by_key.get(key)
+        if pool is not None:
+            return pool
+        free = self._free.get(target.slot)
+        self._generation += 1
+        pool = Pool(free.popleft() if free else len(self._pools), key, proxy, target, credential, self._generation)
+        if pool.id == len(self._pools):
+            self._pools.append(pool)
+        else:
+            self._pools[pool.id] = pool
+        self._by_key[key] = pool
+        self._announce(pool)
+        return pool
+
+    def update(self, pool: Pool, proxy: Proxy, target: Target, credential: Credential) -> None:
+        """A new snapshot: only what changed is touched."""
+        same_server = (
+            (target.host, target.port) == (pool.target.host, pool.target.port)
+            and credential.password == pool.credential.password
+            and proxy.target_group.tls == pool.proxy.target_group.tls
+            and proxy.target_group.init_query == pool.proxy.target_group.init_query
+        )
+        same_limits = proxy.target_group == pool.proxy.target_group
+        pool.proxy, pool.target, pool.credential = proxy, target, credential
+        if same_server and same_limits:
+            return
+        if not same_server:
+            self._generation += 1
+            pool.generation = self._generation
+            pool.refusal = b""
+        self._announce(pool)
+
+    def retire(self, pool: Pool) -> None:
+        """Its server connections are to close as they come free: the user, the target or the proxy is gone."""
+        self._generation += 1
+        pool.generation = self._generation
+        self._announce(pool)
+
+    def give_back(self, pool: Pool) -> None:
+        """Called whenever a user of the pool has gone."""
+        if pool.unused and self._by_key.get(pool.key) is pool:
+            del self._by_key[pool.key]
+            self._free.setdefault(pool.target.slot, deque()).append(pool.id)

@@ -1,0 +1,200 @@
+"""The client's side of PostgreSQL protocol 3, after login: sans-IO, knows no socket, session or server.
+
+`frontend_step` looks at the bytes in a `View` and answers for the first `n` of them. It always forwards: what a message
+*means* is in the struct (`kind`, `begins`, `ends`, `touches`), and the session decides what to do about it. A message may
+be larger than any buffer; its text then passes through the lexer in pieces and `touches` is known when it ends.
+
+Refused as a violation: unknown types (so that a new protocol message is never passed on half understood) and lengths that
+PostgreSQL itself would refuse (edge case 65). Message *bodies* are the server's to judge: it answers with its own errors.
+"""
+
+from libc.string cimport memchr
+
+from proxy._reasons cimport PinReason
+from proxy._wire cimport FORWARD, NEED_DATA, VIOLATION, load_u32
+from proxy.pgsql cimport _protocol as p
+from proxy.pgsql._owed cimport (
+    OWED_BIND, OWED_CLOSE, OWED_COPY_END, OWED_DESCRIBE, OWED_EXECUTE, OWED_FUNCTION, OWED_NOTHING, OWED_PARSE,
+    OWED_QUERY, OWED_SYNC,
+)
+from proxy.sql._lex cimport POSTGRESQL, lex_end, lex_feed, lex_start
+
+cdef enum Part_:
+    PART_REST = 0                # nothing more of interest
+    PART_NAME = 1                # the statement name of a Parse
+    PART_TEXT = 2                # SQL
+
+
+cdef void frontend_init(Frontend *f) noexcept nogil:
+    f.kind = 0
+    f.part = PART_REST
+    f.begins = 0
+    f.ends = 0
+    f.named = 0
+    f.fault = FE_OK
+    f.std_strings = 1
+    f.ascii_safe = 1
+    f.left = 0
+    f.touches = 0
+
+
+cdef uint8_t frontend_owed(uint8_t kind) noexcept nogil:
+    """What the server will owe for a message of this type."""
+    if kind == p.QUERY:
+        return OWED_QUERY
+    if kind == p.PARSE:
+        return OWED_PARSE
+    if kind == p.BIND:
+        return OWED_BIND
+    if kind == p.DESCRIBE:
+        return OWED_DESCRIBE
+    if kind == p.EXECUTE:
+        return OWED_EXECUTE
+    if kind == p.SYNC:
+        return OWED_SYNC
+    if kind == p.CLOSE:
+        return OWED_CLOSE
+    if kind == p.FUNCTION_CALL:
+        return OWED_FUNCTION
+    if kind == p.COPY_DONE or kind == p.COPY_FAIL:
+        return OWED_COPY_END
+    return OWED_NOTHING
+
+
+cdef bint _length_fits(uint8_t kind, uint32_t length) noexcept nogil:
+    """The bounds of SocketBackend() in postgres.c, the minimum by the message's own fields."""
+    if kind == p.SYNC or kind == p.FLUSH or kind == p.TERMINATE or kind == p.COPY_DONE:
+        return length == 4
+    if kind == p.QUERY or kind == p.COPY_FAIL:
+        return 5 <= length <= p.MAX_MESSAGE
+    if kind == p.PARSE:
+        return 8 <= length <= p.MAX_MESSAGE
+    if kind == p.BIND:
+        return 12 <= length <= p.MAX_MESSAGE
+    if kind == p.FUNCTION_CALL:
+        return 14 <= length <= p.MAX_MESSAGE
+    if kind == p.COPY_DATA:
+        return 4 <= length <= p.MAX_MESSAGE
+    if kind == p.EXECUTE:
+        return 9 <= length <= p.MAX_SMALL_MESSAGE
+    if kind == p.DESCRIBE or kind == p.CLOSE:
+        return 6 <= length <= p.MAX_SMALL_MESSAGE
+    return False
+
+
+cdef bint _known(uint8_t kind) noexcept nogil:
+    return frontend_owed(kind) != OWED_NOTHING or kind == p.COPY_DATA or kind == p.FLUSH or kind == p.TERMINATE
+
+
+cdef Step frontend_peek(const View *v, uint32_t *length) noexcept nogil:
+    """The head of a message, without taking it: FORWARD with its length word, NEED_DATA, or VIOLATION."""
+    if v.end - v.at < 1:
+        return NEED_DATA
+    if not _known(v.at[0]):
+        return VIOLATION
+    if v.end - v.at < 5:
+        return NEED_DATA
+    length[0] = load_u32(v.at + 1)
+    return FORWARD if _length_fits(v.at[0], length[0]) else VIOLATION
+
+
+cdef void _text(Frontend *f, const uint8_t *at, Py_ssize_t n) noexcept nogil:
+    """Bytes of a Parse or Query body: find the SQL in them and show it to the lexer."""
+    cdef const uint8_t *nul
+    if f.part == PART_NAME and n:
+        nul = <const uint8_t*>memchr(at, 0, n)
+        if nul != at:
+            f.named = 1
+        if nul == NULL:
+            return
+        n -= nul + 1 - at
+        at = nul + 1
+        f.part = PART_TEXT
+    if f.part == PART_TEXT and n:
+        nul = <const uint8_t*>memchr(at, 0, n)
+        if nul == NULL:
+            lex_feed(&f.lex, at, n)
+            return
+        lex_feed(&f.lex, at, nul - at)
+        f.part = PART_REST
+
+
+cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogil:
+    cdef Py_ssize_t have = v.end - v.at
+    cdef Py_ssize_t head = 0
+    cdef uint32_t length = 0
+    cdef Step step
+    n[0] = 0
+    f.begins = 0
+    f.ends = 0
+    if f.kind == 0:
+        step = frontend_peek(v, &length)
+        if step != FORWARD:
+            if step == VIOLATION:
+                f.fault = FE_BAD_LENGTH if _known(v.at[0]) else FE_UNKNOWN_TYPE
+            return step
+        f.kind = v.at[0]
+        f.left = length + 1
+        f.begins = 1
+        f.touches = 0
+        f.named = 0
+        f.part = PART_REST
+        head = 5
+        if f.kind == p.QUERY or f.kind == p.PARSE:
+            f.part = PART_TEXT if f.kind == p.QUERY else PART_NAME
+            lex_start(&f.lex, POSTGRESQL, f.std_strings, f.ascii_safe)
+    if have > <Py_ssize_t>f.left:
+        have = f.left
+    if f.part != PART_REST:
+        _text(f, v.at + head, have - head)
+    f.left -= <uint32_t>have
+    n[0] = have
+    if f.left == 0:
+        f.ends = 1
+        if f.kind == p.QUERY or f.kind == p.PARSE:
+            f.touches = lex_end(&f.lex)
+            if f.named:
+                f.touches |= <uint64_t>1 << <int>PinReason.PIN_PREPARED_PROTOCOL
+        f.kind = 0
+    return FORWARD
+
+
+cdef class FrontendDoor:
+    """The engine for tests, fuzzers and tools: `feed(bytes)` -> [(Step, n, kind, begins, ends, touches), ...].
+
+    Bytes that a step asks to keep are kept here until the next `feed`.
+    """
+    cdef Frontend f
+    cdef bytearray rest
+
+    def __cinit__(self, bint std_strings=True, bint ascii_safe=True):
+        frontend_init(&self.f)
+        self.f.std_strings = std_strings
+        self.f.ascii_safe = ascii_safe
+        self.rest = bytearray()
+
+    @property
+    def fault(self): return FrontendFault(self.f.fault)
+
+    @property
+    def kept(self): return len(self.rest)
+
+    def feed(self, bytes data not None):
+        cdef View v
+        cdef Py_ssize_t n
+        cdef Step s
+        cdef uint8_t kind
+        self.rest += data
+        buf = bytes(self.rest)
+        v.at = <const uint8_t*>buf
+        v.end = v.at + len(buf)
+        out = []
+        while v.at < v.end and not self.f.fault:
+            kind = self.f.kind or v.at[0]
+            s = frontend_step(&self.f, &v, &n)
+            if s == NEED_DATA:
+                break
+            out.append((Step(s), n, chr(kind), bool(self.f.begins), bool(self.f.ends), self.f.touches))
+            v.at += n
+        self.rest = bytearray(buf[len(buf) - (v.end - v.at):]) if v.at < v.end else bytearray()
+        return out

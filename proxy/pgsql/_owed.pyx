@@ -1,0 +1,258 @@
+"""The replies a server owes: one entry per request sent, in order; a server that owes anything is never given back.
+
+Rules, from PostgreSQL's `postgres.c` and the manual's "Message Flow" (54.2):
+
+* `Query` and `FunctionCall` end with ReadyForQuery, whatever happens in between; so does `Sync`.
+* `Parse`, `Bind`, `Describe`, `Execute`, `Close` end with one message of their own. `Flush` is owed nothing.
+* An error while one of those five is at the head: the server ignores everything up to the next `Sync`, so every entry
+  before it falls away, a `Query` or `FunctionCall` included. If that Sync has not been sent yet, `skipping` remembers it.
+* During copy-in the server ignores `Sync` and `Flush` (libpq relies on it). A Sync sent between the COPY's request and its
+  CopyDone is therefore only *maybe* answered: not at all if the COPY succeeds; if the COPY fails, that depends on how far
+  the server had read, which nobody outside can know: `in_doubt`.
+* NoticeResponse, ParameterStatus and NotificationResponse may come at any time and belong to no request.
+"""
+
+from libc.stdlib cimport free, malloc
+
+from proxy.pgsql cimport _protocol as p
+
+
+cdef void owed_init(Owed *o) noexcept nogil:
+    o.ring = &o.small[0]
+    o.head = 0
+    o.count = 0
+    o.cap = 32
+    o.skipping = 0
+    o.copy = COPY_NONE
+    o.in_doubt = 0
+
+
+cdef void owed_free(Owed *o) noexcept nogil:
+    if o.ring != &o.small[0]:
+        free(o.ring)
+    owed_init(o)
+
+
+cdef void _pop(Owed *o) noexcept nogil:
+    o.head = (o.head + 1) & (o.cap - 1)
+    o.count -= 1
+    if o.count == 0 and o.ring != &o.small[0]:
+        free(o.ring)
+        o.ring = &o.small[0]
+        o.cap = 32
+        o.head = 0
+
+
+cdef void _drop_copy_ends(Owed *o) noexcept nogil:
+    """A CopyDone at the head answers nothing: the COPY it ended is over."""
+    while o.count and (owed_at(o, 0) & OWED_KIND) == OWED_COPY_END:
+        _pop(o)
+
+
+cdef int _push(Owed *o, uint8_t entry) noexcept nogil:
+    cdef uint32_t i, cap
+    cdef uint8_t *ring
+    if o.count == o.cap:
+        if o.cap >= 1 << 26:     # sixty million unanswered requests: no honest client
+            return -1
+        cap = o.cap * 2
+        ring = <uint8_t*>malloc(cap)
+        if ring == NULL:
+            return -1
+        for i in range(o.count):
+            ring[i] = owed_at(o, i)
+        if o.ring != &o.small[0]:
+            free(o.ring)
+        o.ring = ring
+        o.head = 0
+        o.cap = cap
+    o.ring[(o.head + o.count) & (o.cap - 1)] = entry
+    o.count += 1
+    return 0
+
+
+cdef int owed_request(Owed *o, uint8_t entry) noexcept nogil:
+    """A request goes to the server. 0, or -1 if the queue cannot grow."""
+    cdef uint8_t kind = entry & OWED_KIND
+    cdef uint32_t i
+    if o.in_doubt:
+        return 0
+    if o.skipping:
+        if kind != OWED_SYNC:
+            return 0
+        o.skipping = 0
+    if kind == OWED_COPY_END and o.count == 0:
+        return 0
+    if kind == OWED_SYNC and o.copy == COPY_IN:
+        for i in range(o.count):
+            if (owed_at(o, i) & OWED_KIND) == OWED_COPY_END:
+                break
+        else:
+            entry |= OWED_MAYBE
+    return _push(o, entry)
+
+
+cdef void _copy_in_begins(Owed *o) noexcept nogil:
+    """Syncs already sent behind the COPY's request will be read as part of the copy stream."""
+    cdef uint32_t i
+    cdef uint8_t kind
+    o.copy = COPY_IN
+    for i in range(1, o.count):
+        kind = owed_at(o, i) & OWED_KIND
+        if kind == OWED_COPY_END:
+            return
+        if kind == OWED_SYNC:
+            o.ring[(o.head + i) & (o.cap - 1)] |= OWED_MAYBE
+        else:
+            o.in_doubt = 1       # a request inside a copy stream is an error whose consequences differ by version
+            return
+
+
+cdef void _copy_in_succeeded(Owed *o) noexcept nogil:
+    """CommandComplete of a COPY FROM STDIN: the Syncs before its CopyDone were ignored. The head itself stays."""
+    cdef uint8_t head = owed_at(o, 0)
+    cdef uint8_t kind
+    o.copy = COPY_NONE
+    _pop(o)
+    while o.count:
+        kind = owed_at(o, 0)
+        if not kind & OWED_MAYBE and (kind & OWED_KIND) != OWED_COPY_END:
+            break
+        _pop(o)
+        if (kind & OWED_KIND) == OWED_COPY_END:
+            break
+    # put the head back in front: there is room, an entry has just left
+    o.head = (o.head - 1) & (o.cap - 1)
+    o.ring[o.head] = head
+    o.count += 1
+
+
+cdef Verdict _error(Owed *o) noexcept nogil:
+    cdef uint8_t kind
+    cdef uint32_t i
+    cdef Verdict verdict = REPLY_FORWARD
+    if o.count == 0:
+        return REPLY_FORWARD     # asynchronous, e.g. FATAL 57P01; the connection ends behind it
+    kind = owed_at(o, 0)
+    if kind & OWED_SWALLOW:
+        verdict = REPLY_SWALLOW
+    if o.copy == COPY_IN:
+        for i in range(1, o.count):
+            if owed_at(o, i) & OWED_MAYBE:
+                o.in_doubt = 1
+                break
+            if (owed_at(o, i) & OWED_KIND) == OWED_COPY_END:
+                break
+    o.copy = COPY_NONE
+    kind &= OWED_KIND
+    if kind == OWED_QUERY or kind == OWED_FUNCTION or kind == OWED_SYNC:
+        return verdict           # its own ReadyForQuery follows
+    while o.count and (owed_at(o, 0) & OWED_KIND) != OWED_SYNC:
+        _pop(o)
+    if o.count == 0:
+        o.skipping = 1
+    return verdict
+
+
+cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
+    """A message of type `kind` came from the server: whose is it, and is the request at the head thereby answered?"""
+    cdef uint8_t head, want
+    cdef Verdict verdict
+    if kind == p.NOTICE_RESPONSE or kind == p.PARAMETER_STATUS or kind == p.NOTIFICATION_RESPONSE:
+        return REPLY_FORWARD
+    if o.in_doubt:
+        return REPLY_FORWARD
+    if kind == p.ERROR_RESPONSE:
+        return _error(o)
+    _drop_copy_ends(o)
+    if o.count == 0:
+        return REPLY_VIOLATION   # an answer nobody asked for
+    head = owed_at(o, 0)
+    verdict = REPLY_SWALLOW if head & OWED_SWALLOW else REPLY_FORWARD
+    want = head & OWED_KIND
+
+    if kind == p.READY_FOR_QUERY:
+        if want != OWED_QUERY and want != OWED_FUNCTION and want != OWED_SYNC:
+            return REPLY_VIOLATION
+        o.copy = COPY_NONE
+        _pop(o)
+        _drop_copy_ends(o)
+        return verdict
+
+    if want == OWED_EXECUTE or want == OWED_QUERY:
+        if kind == p.DATA_ROW:
+            return verdict
+        if kind == p.COMMAND_COMPLETE or kind == p.EMPTY_QUERY_RESPONSE:
+            if o.copy == COPY_IN:
+                _copy_in_succeeded(o)
+            o.copy = COPY_NONE
+            if want == OWED_EXECUTE:
+                _pop(o)
+            return verdict
+        if kind == p.COPY_IN_RESPONSE:
+            _copy_in_begins(o)
+            return verdict
+        if kind == p.COPY_OUT_RESPONSE:
+            o.copy = COPY_OUT
+            return verdict
+        if kind == p.COPY_BOTH_RESPONSE:
+            o.copy = COPY_BOTH
+            return verdict
+        if kind == p.COPY_DATA or kind == p.COPY_DONE:
+            return verdict if o.copy == COPY_OUT or o.copy == COPY_BOTH else REPLY_VIOLATION
+        if want == OWED_QUERY:
+            return verdict if kind == p.ROW_DESCRIPTION else REPLY_VIOLATION
+        if kind == p.PORTAL_SUSPENDED:
+            _pop(o)
+            return verdict
+        return REPLY_VIOLATION
+
+    if want == OWED_PARSE and kind == p.PARSE_COMPLETE:
+        _pop(o)
+        return verdict
+    if want == OWED_BIND and kind == p.BIND_COMPLETE:
+        _pop(o)
+        return verdict
+    if want == OWED_CLOSE and kind == p.CLOSE_COMPLETE:
+        _pop(o)
+        return verdict
+    if want == OWED_DESCRIBE:
+        if kind == p.PARAMETER_DESCRIPTION:
+            return verdict
+        if kind == p.ROW_DESCRIPTION or kind == p.NO_DATA:
+            _pop(o)
+            return verdict
+    if want == OWED_FUNCTION and kind == p.FUNCTION_CALL_RESPONSE:
+        return verdict
+    return REPLY_VIOLATION
+
+
+cdef class OwedDoor:
+    """`Owed` for tests: `request(kind)`, `reply(b"Z")`, `entries`."""
+    cdef Owed o
+
+    def __cinit__(self):
+        owed_init(&self.o)
+
+    def __dealloc__(self):
+        owed_free(&self.o)
+
+    def request(self, int entry):
+        if owed_request(&self.o, <uint8_t>entry) < 0:
+            raise MemoryError
+
+    def reply(self, bytes kind not None):
+        return Verdict(owed_reply(&self.o, kind[0]))
+
+    @property
+    def entries(self):
+        return [owed_at(&self.o, i) for i in range(self.o.count)]
+
+    @property
+    def copy(self): return CopyState(self.o.copy)
+
+    @property
+    def skipping(self): return bool(self.o.skipping)
+
+    @property
+    def in_doubt(self): return bool(self.o.in_doubt)

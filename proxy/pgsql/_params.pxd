@@ -1,0 +1,29 @@
+# What a server reports of itself by ParameterStatus, as interned sets. See _params.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from proxy._wire cimport IoBuf
+
+cdef struct ParamSet:
+    ParamSet *next               # in the table's bucket
+    uint64_t hash
+    uint32_t refs
+    uint32_t size
+    uint8_t std_strings          # standard_conforming_strings is on
+    uint8_t ascii_safe           # client_encoding has no ASCII bytes inside its characters
+    uint8_t data[1]              # ParameterStatus messages, sorted by name
+
+cdef struct ParamTable:
+    ParamSet *buckets[256]
+    uint32_t count
+
+cdef void params_init(ParamTable *t) noexcept nogil
+cdef ParamSet *params_intern(ParamTable *t, const uint8_t *data, Py_ssize_t n) noexcept nogil
+cdef ParamSet *params_with(ParamTable *t, ParamSet *old, const uint8_t *message, Py_ssize_t n) noexcept nogil
+cdef void params_drop(ParamTable *t, ParamSet *s) noexcept nogil
+cdef int params_difference(const ParamSet *told, const ParamSet *now, IoBuf *out) noexcept nogil
+
+cdef inline ParamSet *params_share(ParamSet *s) noexcept nogil:
+    if s != NULL:
+        s.refs += 1
+    return s

@@ -1,0 +1,25 @@
+"""Reasons as Python enums, with the words an operator reads.
+
+The list itself is `_reasons.pxd` (shared with the compiled relay); `text()` is what logs and `ctl` print.
+Source of the published texts: spec of RDS Proxy's log messages (docs/reference.md, "Logs").
+"""
+
+from proxy._reasons import CloseReason, ConnectFailure, PinReason
+
+__all__ = ["CloseReason", "ConnectFailure", "PinReason", "text"]
+
+_TEXT: dict[CloseReason | PinReason, str] = {
+    CloseReason.CLIENT_TERMINATED: "The client requested that the connection close.",
+    CloseReason.CLIENT_GONE: "The TCP channel was closed by either the client or the proxy.",
+    CloseReason.SERVER_CLIENT_LEFT: (
+        "The client connection that borrowed this database connection from the connection pool "
+        "was closed in the middle of a request."
+    ),
+    PinReason.PIN_SETTING: "SQL changed session settings that the proxy doesn't track.",
+    PinReason.PIN_PREPARED_PROTOCOL: "Running a prepared statement.",
+}
+
+
+def text(reason: CloseReason | PinReason) -> str:
+    """The published sentence for `reason`, or its name in words where none is published."""
+    return _TEXT.get(reason) or reason.name.removeprefix("PIN_").replace("_", " ").lower()

@@ -1,0 +1,21 @@
+"""A resumable scanner over SQL text: which session state can this text touch?"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+SIZE: int
+DROP_DATABASE: int
+TRANSACTION_START: int
+EMPTY: int
+
+class Dialect(IntEnum):
+    POSTGRESQL = 0
+    MYSQL = 1
+
+def scan(
+    text: bytes,
+    std_strings: bool = True,
+    ascii_safe: bool = True,
+    cuts: Iterable[int] = (),
+    dialect: int = Dialect.POSTGRESQL,
+) -> tuple[int, bytes]: ...
