@@ -1,33 +1,40 @@
 """What processes cost, by the kernel's own books: CPU time from /proc/PID, memory from smaps_rollup."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-
 
 @dataclass(frozen=True)
 class Cpu:
-    """Seconds of CPU."""
+    """CPU used so far, or between two looks.
 
-    user: float = 0.0
-    sys: float = 0.0
+    The scheduler counts in nanoseconds but does not split; the clock's ticks of 10 ms split, but are coarse. So: the
+    total of the one, in the proportion of the other.
+    """
+
+    exact: float = 0.0  # seconds
+    user_ticks: int = 0
+    sys_ticks: int = 0
 
     @property
-    def total(self) -> float:
-        return self.user + self.sys
+    def user(self) -> float:
+        """Seconds."""
+        return self.exact * self.user_ticks / max(1, self.user_ticks + self.sys_ticks)
+
+    @property
+    def sys(self) -> float:
+        return self.exact - self.user
 
     def __add__(self, other: "Cpu") -> "Cpu":
-        return Cpu(self.user + other.user, self.sys + other.sys)
+        return Cpu(self.exact + other.exact, self.user_ticks + other.user_ticks, self.sys_ticks + other.sys_ticks)
 
     def __sub__(self, other: "Cpu") -> "Cpu":
-        return Cpu(self.user - other.user, self.sys - other.sys)
+        return Cpu(self.exact - other.exact, self.user_ticks - other.user_ticks, self.sys_ticks - other.sys_ticks)
 
 
 def cpu(pids: Iterable[int]) -> Cpu:
-    """CPU used so far by `pids`, all threads. A process that is gone counts nothing: do not lose one between two looks."""
+    """CPU used so far by `pids`, all their threads. One that is gone counts nothing."""
     return sum((_cpu(pid) for pid in pids), Cpu())
 
 
@@ -37,11 +44,7 @@ def _cpu(pid: int) -> Cpu:
         threads = [(task / "schedstat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return Cpu()
-    user, system = int(words[11]) * _TICK_S, int(words[12]) * _TICK_S
-    # stat counts in ticks of 10 ms, schedstat in nanoseconds but without the split: the total of one, the split of the other
-    exact = sum(int(text.split()[0]) for text in threads) / 1e9
-    ticks = user + system
-    return Cpu(exact * user / ticks, exact * system / ticks) if ticks else Cpu(0.0, exact)
+    return Cpu(sum(int(text.split()[0]) for text in threads) / 1e9, int(words[11]), int(words[12]))
 
 
 def pss(pids: Iterable[int]) -> int:

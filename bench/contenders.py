@@ -1,10 +1,11 @@
-"""Who is measured: the server itself, PgBouncer, and the proxy; each started once, all of them up during the whole benchmark.
+"""Who is measured: the server itself, PgBouncer, the proxy; each started once, all of them up all the time.
 
 Same server, same pool of 20, transaction pooling, SCRAM for clients and towards the server, logging of connections off.
 PgBouncer runs as one process (`so_reuseport` off), so compare its CPU per transaction with one worker of ours.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -61,6 +62,7 @@ class PgBouncer:
         if secret == "scram":
             self.name = "pgbouncer/scram"
         self.max_clients, self.has_tls = MAX_CLIENTS, True
+        self._version = _version(binary)
         self._folder = Path(tempfile.mkdtemp(prefix="sluiceway-pgbouncer-"))
         password = pg.password
         if secret == "scram":
@@ -88,14 +90,13 @@ class PgBouncer:
         _await_port(self.port, self._process, self._log)
 
     def _ini(self, pg: Postgres) -> str:
-        settings = {
+        settings: dict[str, object] = {
             "listen_addr": "127.0.0.1",
             "listen_port": self.port,
             "unix_socket_dir": "",
             "pool_mode": "transaction",
             "default_pool_size": POOL,
             "max_client_conn": MAX_CLIENTS,
-            "max_prepared_statements": 200,
             "auth_type": "scram-sha-256",
             "auth_file": self._folder / "users",
             "client_tls_sslmode": "allow",
@@ -109,6 +110,8 @@ class PgBouncer:
             "log_stats": 0,
             "ignore_startup_parameters": "extra_float_digits",
         }
+        if self._version >= (1, 21):
+            settings["max_prepared_statements"] = 200
         lines = ["[databases]", f"{pg.database} = host={pg.host} port={pg.port}", "[pgbouncer]"]
         return "\n".join(lines + [f"{key} = {value}" for key, value in settings.items()]) + "\n"
 
@@ -136,6 +139,7 @@ class Sluiceway:
             tls=certificate,
             proxy={"max_client_connections": MAX_CLIENTS, "max_half_open_logins": 2000},
             target_group={"max_connections": POOL, "connection_borrow_timeout": 60},
+            alone=False,
         )
         self.host, self.port = self._proxy.host, self._proxy.port
         self.max_clients, self.has_tls = MAX_CLIENTS, True
@@ -145,8 +149,13 @@ class Sluiceway:
         return [self._proxy.pid, *self._proxy.descendants()]
 
     def stop(self) -> None:
-        with_errors_shown = self._proxy.__exit__
-        with_errors_shown(None)
+        self._proxy.__exit__(None)
+
+
+def _version(binary: Path) -> tuple[int, ...]:
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", told)
+    return tuple(int(word) for word in found.groups()) if found else ()
 
 
 def _await_port(port: int, process: "subprocess.Popen[bytes]", log: Path, limit_s: float = 10.0) -> None:

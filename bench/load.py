@@ -1,8 +1,8 @@
 """One run of pgbench against one contender, and what happened in the middle of it.
 
-Connections are opened, and the run settles, before the measured window begins; it ends before the first client stops. Within it,
-transactions and latencies come from pgbench's own log (a line per transaction with its time of completion), CPU from the
-kernel. So the cost of logging in is no part of a number about transactions.
+Connections are opened, and the run settles, before the measured window begins; it ends before the first client stops.
+Within it, transactions and latencies come from pgbench's own log (a line per transaction with its time of completion),
+CPU from the kernel. So the cost of logging in is no part of a number about transactions.
 """
 
 import os
@@ -33,7 +33,6 @@ class Load:
     mode: str = "simple"
     tls: bool = False
     reconnect: bool = False  # a new connection for each transaction
-    bytes_each: int = 0  # size of one transaction's result, for those where throughput counts
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,18 @@ def _complaint(errors: Path) -> str:
     return "; ".join(lines[:3]) or "pgbench said nothing"
 
 
-def _latencies(folder: Path, begin: float, end: float) -> Iterable[int]:
-    """Microseconds of each transaction that ended in the window: client_id transaction time script epoch us."""
+def _latencies(folder: Path, begin: float, end: float) -> Iterable[float]:
+    """Microseconds of each transaction that ended in the window.
+
+    Taken between two ends of one client, which has no pause in between: pgbench's own latency leaves out the time to
+    connect (with -C), and is 0 where the answer was there before it looked.
+    """
+    previous: dict[str, float] = {}
     for path in folder.glob("log.*"):
         with path.open() as lines:
             for line in lines:
-                words = line.split()
-                if words[2].isdigit() and begin <= int(words[4]) + int(words[5]) / 1e6 < end:
-                    yield int(words[2])
+                client, _, _, _, seconds, microseconds = line.split()[:6]  # client, number, latency, script, end
+                now = int(seconds) + int(microseconds) / 1e6
+                if client in previous and begin <= now < end:
+                    yield (now - previous[client]) * 1e6
+                previous[client] = now

@@ -1,4 +1,4 @@
-"""Rounds in, ratios out. A ratio is taken within each round (the same minute of the same machine) and then the median of rounds."""
+"""Rounds in, ratios out. A ratio is taken within each round (the same minute, the same machine), then the median."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.load import Load, Sample
@@ -62,8 +63,7 @@ def show(results: Sequence[Result], peer: str, console: Console) -> None:
         for name in result.names:
             first = name == result.names[0]
             if result.value(name, lambda s: s.tps) is None:
-                words = [result.load.name if first else "", name, f"[red]failed: {result.failures.get(name, '')}"]
-                table.add_row(*words)
+                table.add_row(result.load.name if first else "", name, "[red]failed")
                 continue
             own_cpu = bool(result.value(name, lambda s: s.cpu_us))
             table.add_row(
@@ -81,6 +81,9 @@ def show(results: Sequence[Result], peer: str, console: Console) -> None:
                 end_section=name == result.names[-1],
             )
     console.print(table)
+    for result in results:
+        for name, why in result.failures.items():
+            console.print(f"[red]failed:[/] {result.load.name}: {name}: {escape(why)}")
 
 
 def show_memory(memory: dict[str, float], peer: str, clients: int, console: Console) -> None:

@@ -8,13 +8,16 @@ from proxy._reasons import CloseReason, ConnectFailure, PinReason
 
 __all__ = ["CloseReason", "ConnectFailure", "PinReason", "text"]
 
-_TEXT: dict[CloseReason | PinReason, str] = {
+# two tables: members of different enums with the same number are one dictionary key
+_CLOSED: dict[CloseReason, str] = {
     CloseReason.CLIENT_TERMINATED: "The client requested that the connection close.",
     CloseReason.CLIENT_GONE: "The TCP channel was closed by either the client or the proxy.",
     CloseReason.SERVER_CLIENT_LEFT: (
         "The client connection that borrowed this database connection from the connection pool "
         "was closed in the middle of a request."
     ),
+}
+_PINNED: dict[PinReason, str] = {
     PinReason.PIN_SETTING: "SQL changed session settings that the proxy doesn't track.",
     PinReason.PIN_PREPARED_PROTOCOL: "Running a prepared statement.",
 }
@@ -22,4 +25,5 @@ _TEXT: dict[CloseReason | PinReason, str] = {
 
 def text(reason: CloseReason | PinReason) -> str:
     """The published sentence for `reason`, or its name in words where none is published."""
-    return _TEXT.get(reason) or reason.name.removeprefix("PIN_").replace("_", " ").lower()
+    published = _PINNED.get(reason) if isinstance(reason, PinReason) else _CLOSED.get(reason)
+    return published or reason.name.removeprefix("PIN_").replace("_", " ").lower()

@@ -1,7 +1,8 @@
 """Answers of the control socket as tables for people.
 
-The first columns are chosen; whatever else a row holds follows in its own order, so that a new number shows up without
-a change here. Knows no socket and no controller: plain data in, rich renderables out.
+The first columns are chosen, and a few of the proxy's own numbers are left to JSON; whatever else a row holds follows
+in its own order, so that a new number shows up without a change here. Knows no socket and no controller: plain data in,
+rich renderables out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +18,31 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "workers": ("worker", "pid", "state", "snapshot", "clients", "servers", "restarts"),
     "endpoints": ("proxy", "endpoint", "role", "listen", "clients", "waiting"),
     "targets": ("proxy", "target", "role", "state", "connections", "borrowed", "pinned", "limit"),
-    "pools": ("proxy", "target", "database", "user", "worker", "servers", "idle", "borrowed", "waiting"),
-    "clients": ("id", "proxy", "endpoint", "worker", "user", "database", "peer", "state"),
-    "servers": ("id", "proxy", "target", "worker", "user", "database", "pid", "state"),
+    "pools": (
+        "proxy", "target", "database", "user", "worker", "clients", "waiting", "longest_wait_ms", "servers", "idle",
+        "borrowed", "opening", "failures", "limit", "paused",
+    ),
+    "clients": (
+        "id", "proxy", "endpoint", "user", "database", "application", "peer", "tls", "state", "wait_ms", "pins",
+        "target", "queries", "idle_ms", "age_ms",
+    ),
+    "servers": (
+        "worker", "id", "proxy", "target", "user", "database", "pid", "tls", "state", "tx_status", "pins", "borrows",
+        "idle_ms", "age_ms",
+    ),
+}  # fmt: skip
+# of use to whoever looks for a bug in the proxy itself
+HIDDEN: dict[str, frozenset[str]] = {
+    "pools": frozenset({"pool_id", "gen", "held"}),
+    "clients": frozenset({"worker", "slot", "pool_id", "server_id", "pid", "owed", "pinned_ms"}),
+    "servers": frozenset({"server_id", "pool_id", "client_slot", "backend_pid", "permit", "owed", "cancels"}),
 }
 _COLOURS = {
     "ready": "green", "available": "green", "starting": "yellow", "draining": "yellow", "paused": "yellow",
     "stopping": "yellow", "dead": "red", "unavailable": "red",
 }  # fmt: skip
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_SECOND_MS = 1000
 WIDTH_WHEN_PIPED = 250  # for grep and awk: no line is cut at the width of a terminal that is not there
 
 
@@ -73,11 +90,11 @@ def status(data: Row) -> RenderableType:
 
 def rows(what: str, data: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = _columns(COLUMNS.get(what, ()), data)
+    columns = [name for name in _columns(COLUMNS.get(what, ()), data) if name not in HIDDEN.get(what, ())]
     for name in columns:
         numeric = all(isinstance(row.get(name), int | float | None) for row in data)
         table.add_column(
-            name.upper().replace("_", " "),
+            name.removesuffix("_ms").upper().replace("_", " "),
             justify="right" if numeric and data else "left",
             no_wrap=True,
             overflow="ellipsis",
@@ -95,8 +112,8 @@ def outcome(data: Row) -> RenderableType:
             sentences += [str(each) for each in value]
         elif name == "text":
             sentences.append(str(value))
-        elif not isinstance(value, bool):
-            sentences.append(f"{name.replace('_', ' ')}: {value}")
+        else:
+            sentences.append(f"{name.replace('_', ' ')}: {_cell(name, value)}")
     return Text("\n".join(sentences) or "done")
 
 
@@ -113,8 +130,10 @@ def _cell(name: str, value: Any) -> Text:
             return Text("-")
         case bool():
             return Text("yes" if value else "no")
+        case int() if name.endswith("_ms"):
+            return Text(f"{value} ms" if value < _SECOND_MS else duration(value / _SECOND_MS))
         case float():
-            return Text(f"{value:.3g}" if value < _MINUTE else duration(value))
+            return Text(f"{value:.3g} s" if value < _MINUTE else duration(value))
         case list() | tuple():
             return Text(", ".join(map(str, value)) or "-")
         case _:

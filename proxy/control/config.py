@@ -187,9 +187,9 @@ def _remedy(kind: str, loc: Loc, value: object, detail: ErrorDetails) -> str:
             return f"must be text in quotes: {_assignment(loc)}"
         case "string_pattern_mismatch":
             return "must be letters, digits and single hyphens, beginning with a letter and not ending with a hyphen"
-        case "string_too_short" if not fieldinfo.limits(loc):
+        case "string_too_short" | "too_short" if not fieldinfo.limits(loc):
             return "is empty; remove the key, or give it a value"
-        case "string_too_short" | "string_too_long":
+        case "string_too_short" | "string_too_long" | "too_short" | "too_long":
             return f"must have{fieldinfo.limits(loc)} characters"
         case _:  # ranges, and finite_number
             return f"must be{fieldinfo.limits(loc)}"

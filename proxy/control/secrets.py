@@ -99,19 +99,26 @@ def _from_environment(name: str) -> SecretValue:
 
 def _from_file(path: Path) -> SecretValue:
     try:
-        # without O_NONBLOCK, opening a FIFO would wait for its writer
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        data, mode = _contents(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise SecretError(f"cannot read {path}: {reason}; check the path and its permissions") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise SecretError(f"{path} is not a regular file")
-        data = file.read(LARGEST_SECRET + 1)
-    exposed = bool(found.st_mode & stat.S_IROTH)
-    warning = f"everybody on this machine can read this secret: chmod 600 {path}" if exposed else ""
+    warning = f"everybody on this machine can read this secret: chmod 600 {path}" if mode & stat.S_IROTH else ""
     return _read(data, str(path), warning)
+
+
+def _contents(path: Path) -> tuple[bytes, int]:
+    """What the file holds (one byte too many is enough to see that it is too large), and its mode."""
+    # without O_NONBLOCK, opening a FIFO would wait for its writer
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise SecretError(f"{path} is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST_SECRET + 1), mode
+    finally:
+        os.close(descriptor)
 
 
 def _read(data: bytes, where: str, warning: str) -> SecretValue:

@@ -1,8 +1,9 @@
 """The controller's ends of its links to the workers: one `WorkerLink` each, `Links` for all together.
 
-A worker introduces itself with a nonce; what is sent to it names that nonce, what comes from it must name ours (see
-`worker/link.py` for the why). A worker that dies fails the requests it owes; one that does not answer costs its request's
-deadline and nothing else. Which snapshot a worker gets is decided by whoever owns the links.
+A worker introduces itself with a nonce; what is sent to it names that nonce, what comes from it must name ours
+(see `worker/link.py` for the why). A worker that dies fails the requests it owes; one that does not answer
+costs its request's deadline and nothing else. Which snapshot a worker gets is decided by whoever owns the
+links.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ class WorkerLink:
     def __init__(self, index: int, sock: socket.socket, nonce: str, on_hello: Callable[["WorkerLink"], None]) -> None:
         self.index = index
         self.version = 0  # applied
+        self.pid = 0
         self._nonce = nonce
         self._peer = ""
         self._on_hello = on_hello
@@ -55,6 +57,7 @@ class WorkerLink:
             if message["hello"] != self._peer:
                 self.forget("the worker was restarted")
                 self._peer, self.version = message["hello"], int(message.get("version", 0))
+                self.pid = int(message.get("pid", 0))
                 self._on_hello(self)
             return
         if message.get("to") != self._nonce or message.get("from") != self._peer:

@@ -1,7 +1,8 @@
-"""The controller process, from the fork to the exit code: the one place where configuration, links, control socket and metrics meet.
+"""The controller process, from the fork to the exit code: where configuration, links, control socket and metrics meet.
 
-It may be killed at any time: the workers go on, its successor reads what was accepted from the inherited memfd, introduces
-itself to every worker, and opens the control socket again. Imported in the controller's own process only.
+It may be killed at any time: the workers go on, its successor reads what was accepted from the inherited memfd,
+introduces itself to every worker, and opens the control socket again. Imported in the controller's own process
+only.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any
 
 from proxy.admin import server as control_socket
 from proxy.admin.port import RefusedError
+from proxy.control import addresses
 from proxy.control.accepted import AcceptedFile
 from proxy.control.config import ConfigErrors, load
 from proxy.controller.links import Links
@@ -61,7 +63,7 @@ class Controller:
         # the terminal's ^C reaches us all, and the supervisor will tell us when the workers have gone
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGHUP, self._on_hup)
-        first = self.publication.accepted.version == 0
+        first = self.publication.accepted.snapshot is None
         try:
             await self.publication.boot()
         except ConfigErrors as errors:
@@ -78,10 +80,8 @@ class Controller:
             log.critical("cannot boot: %s", e)
             return CANNOT_BOOT if first else 1
         else:
-            self._line.send(
-                {"ready": True, "greeting": greeting(self.publication.view), "drain_timeout": self.publication.drain_timeout}
-            )
-            self._start(self.publication.complete())
+            snapshot = self.publication.snapshot
+            self._line.send({"ready": True, "greeting": greeting(snapshot), "drain_timeout": snapshot.drain_timeout})
             await self._stopped.wait()
             return 0
         finally:
@@ -93,10 +93,8 @@ class Controller:
             self._line.close()
 
     async def _open_metrics(self) -> list[Any]:
-        config = self.publication.config
-        if config is None or config.metrics_listen is None:
-            return []
-        return [await health.start(self.verbs, config.metrics_listen)]
+        listen = self.publication.accepted.metrics_listen
+        return [await health.start(self.verbs, addresses.parse(listen))] if listen else []
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -109,8 +107,10 @@ class Controller:
         if "workers" in message:
             self.verbs.children = message["workers"]
             for child in message["workers"]:
-                if child["state"] == "down":
-                    self.links.workers[child["worker"]].forget("the worker died")
+                link = self.links.workers[child["worker"]]
+                # by pid: this news may come after its successor's greeting
+                if child["died"] and child["died"] == link.pid:
+                    link.forget("the worker died")
 
     def _on_hup(self) -> None:
         self._start(self._reload())

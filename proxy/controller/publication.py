@@ -1,27 +1,26 @@
-"""What is in force: configuration, secrets, slots and the snapshot made of them; how a new one comes into force.
+"""What is in force: the snapshot, the configuration and the slots it was made of; how a new one comes into force.
 
-A reload is all or nothing: errors in the file, in a secret or in a worker (an address in use) leave everything as it was. A
-controller that was restarted goes on with what its predecessor had accepted; if it cannot build that again (a secret's file is
-gone), living workers keep their snapshot, a newborn one gets what can be built, and it tries again.
+A reload is all or nothing: errors in the file, in a secret or in a worker (an address in use) leave everything
+as it was. A controller that was restarted reads nothing but what its predecessor had accepted.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from proxy.admin.port import RefusedError
 from proxy.control.accepted import Accepted, AcceptedFile
-from proxy.control.config import Config, ConfigError, ConfigErrors, load, needs_restart, parse
+from proxy.control.config import Config, ConfigErrors, load, needs_restart, parse
 from proxy.control.secrets import SecretValue, fetch_all
 from proxy.control.snapshot import SlotMap, build, diff
 from proxy.controller.links import Links, WorkerLink
 from proxy.model import Snapshot
 
 log = logging.getLogger(__name__)
-
-RETRY_S = 5.0
 
 
 class Publication:
@@ -31,91 +30,59 @@ class Publication:
             raise ValueError("no accepted configuration was handed down")
         self.accepted: Accepted = accepted
         self.config_path = config_path
-        self.config: Config | None = None
-        self.snapshot: Snapshot | None = None
         self.links: Links | None = None
+        # the one to be in force: differs from the accepted one while the workers are applying it
+        self.snapshot: Snapshot = accepted.snapshot or Snapshot(0, ())
         self._file = file
-        self._stopgap: Snapshot | None = None  # without the users whose secrets cannot be read at the moment
+        self._config: Config | None = None
         self._reloading = asyncio.Lock()
 
-    # ------------------------------------------------------------ boot
-
     async def boot(self) -> None:
-        """Builds the snapshot of the accepted configuration. At the very first start a failure is raised (ConfigErrors)."""
-        first = self.accepted.version == 0
-        errors = await self._build_accepted()
-        for error in errors:
+        """At the very first start: builds the snapshot, or raises ConfigErrors."""
+        if self.accepted.snapshot is not None:
+            return
+        self._config = config = parse(self.accepted.text, self.config_path)
+        fetched = await asyncio.to_thread(fetch_all, config)
+        slots = SlotMap()
+        self.snapshot = build(config, fetched.values, slots, 1)
+        if fetched.errors and not any(proxy.credentials for proxy in self.snapshot.proxies):
+            raise ConfigErrors(fetched.errors, str(self.config_path))
+        for error in fetched.errors:  # as in RDS Proxy, a bad secret breaks its own user only
             log.error("%s", error)
-        if first and self.snapshot is None:
-            if self._stopgap is None or not any(proxy.credentials for proxy in self._stopgap.proxies):
-                raise ConfigErrors(errors, str(self.config_path))
-            # as in RDS Proxy, a bad secret breaks its own user only
-            self.snapshot, self._stopgap = self._stopgap, None
-
-    async def _build_accepted(self) -> list[ConfigError]:
-        version = self.accepted.version + 1
-        try:
-            config = parse(self.accepted.text, self.config_path)
-            fetched = await asyncio.to_thread(fetch_all, config)
-            slots = SlotMap.from_dict(self.accepted.slots) if self.accepted.slots else SlotMap()
-            snapshot = build(config, fetched.values, slots, version)
-        except ConfigErrors as invalid:
-            return list(invalid.errors)
-        self.config = config
         for warning in (*config.warnings, *fetched.warnings):
             log.warning("%s", warning)
-        self._accept(replace(self.accepted, slots=slots.to_dict(), version=version))
-        if fetched.errors:
-            self._stopgap = snapshot
-        else:
-            self.snapshot, self._stopgap = snapshot, None
-        return list(fetched.errors)
+        self._accept(snapshot=self.snapshot, version=1, slots=slots.to_dict(), metrics_listen=_metrics_listen(config))
 
-    async def complete(self) -> None:
-        """After a restart: tries until there is a snapshot, and publishes it."""
-        while self.snapshot is None:
-            await asyncio.sleep(RETRY_S)
-            async with self._reloading:
-                if self.snapshot is None:
-                    await self._build_accepted()
-                    if self.snapshot is not None and self.links is not None:
-                        log.info("the accepted configuration is complete again")
-                        self.links.publish(self.snapshot)
+    def _accept(self, **changes: Any) -> None:
+        accepted = replace(self.accepted, **changes)
+        self._file.write(accepted)
+        self.accepted = accepted
+
+    # ------------------------------------------------------------ workers and standing orders
 
     def introduce(self, link: WorkerLink) -> None:
         """A worker is there: what is in force, and what an operator has ordered since."""
-        snapshot = self.snapshot or (self._stopgap if link.version == 0 else None)
         for target in self.accepted.paused:
             link.post("pause", target=target)
-        if snapshot is not None:
-            link.publish(snapshot)
-        if self.accepted.draining:
-            link.post("drain", deadline=self.drain_timeout)
+        if link.version != self.snapshot.version:
+            link.publish(self.snapshot)
+        if self.draining:
+            link.post("drain", deadline=self.drain_left)
 
     @property
-    def drain_timeout(self) -> float:
-        snapshot = self.snapshot or self._stopgap
-        return snapshot.drain_timeout if snapshot is not None else 30.0
+    def draining(self) -> bool:
+        return self.accepted.drain_until is not None
 
     @property
-    def view(self) -> Snapshot:
-        """The snapshot to show to people."""
-        return self.snapshot or self._stopgap or Snapshot(self.accepted.version, ())
+    def drain_left(self) -> float:
+        return max(0.0, (self.accepted.drain_until or 0.0) - time.monotonic())
 
-    def order(self, *, draining: bool | None = None, paused: tuple[int, ...] | None = None) -> None:
-        """Standing orders, kept for workers and controllers to come."""
-        accepted = self.accepted
-        self._accept(
-            replace(
-                accepted,
-                draining=accepted.draining if draining is None else draining,
-                paused=accepted.paused if paused is None else paused,
-            )
-        )
+    def order_drain(self, seconds: float | None) -> None:
+        """None: accept clients again."""
+        self._accept(drain_until=None if seconds is None else time.monotonic() + seconds)
 
-    def _accept(self, accepted: Accepted) -> None:
-        self._file.write(accepted)
-        self.accepted = accepted
+    def order_pause(self, targets: tuple[int, ...]) -> None:
+        self._accept(paused=targets)
 
     # ------------------------------------------------------------ reload
 
@@ -131,29 +98,32 @@ class Publication:
             return await self._change_to(config, fetched.values)
 
     async def _change_to(self, config: Config, secrets: Mapping[str, SecretValue]) -> tuple[int, list[str]]:
-        before, version = self.snapshot, self.accepted.version + 1
-        slots = SlotMap.from_dict(self.accepted.slots) if self.accepted.slots else SlotMap()
-        snapshot = build(config, secrets, slots, version)
-        changes = diff(before, snapshot) if before is not None else ["everything"]
-        later = needs_restart(self.config, config) if self.config is not None else []
+        slots = SlotMap.from_dict(self.accepted.slots)
+        snapshot = build(config, secrets, slots, self.accepted.version + 1)
+        changes = diff(self.snapshot, snapshot)
+        later = needs_restart(self._config, config) if self._config is not None else []
         if changes:
-            # the number first: if we die in the middle, our successor must not give it out again
-            self._accept(replace(self.accepted, version=version))
-            await self._publish(snapshot, before)
-            self.snapshot = snapshot
-        self.config = config
-        self._accept(replace(self.accepted, text=config.text, slots=slots.to_dict()))
-        return self.accepted.version, changes + later
+            await self._publish(snapshot)
+        self._config = config
+        # metrics_listen stays the one that is open: a new one takes effect after a restart of the whole
+        self._accept(text=config.text, slots=slots.to_dict(), snapshot=self.snapshot)
+        return self.snapshot.version, changes + later
 
-    async def _publish(self, snapshot: Snapshot, before: Snapshot | None) -> None:
+    async def _publish(self, snapshot: Snapshot) -> None:
+        before = self.snapshot
+        # the number first: if we die in the middle, our successor must not give it out again
+        self._accept(version=snapshot.version)
+        self.snapshot = snapshot
         if self.links is None:
             return
         self.links.publish(snapshot)
         errors = await self.links.settled(snapshot.version)
         if errors:
-            if before is not None:
-                back = replace(before, version=snapshot.version + 1)
-                self._accept(replace(self.accepted, version=back.version))
-                self.snapshot = back
-                self.links.publish(back)
+            self.snapshot = replace(before, version=snapshot.version + 1)
+            self._accept(version=self.snapshot.version, snapshot=self.snapshot)
+            self.links.publish(self.snapshot)
             raise RefusedError(*errors)
+
+
+def _metrics_listen(config: Config) -> str:
+    return str(config.metrics_listen) if config.metrics_listen is not None else ""

@@ -1,7 +1,7 @@
 """The controller as operators see it: the views and verbs of `admin.port.ControlPort`.
 
-Numbers come from shared memory, lists from the workers (asked over their links), names from the snapshot. It changes nothing
-by itself: orders go to `Publication`, which keeps them, and to the workers, which follow them.
+Numbers come from shared memory, lists from the workers (asked over their links), names from the snapshot. It
+changes nothing by itself: orders go to `Publication`, which keeps them, and to the workers, which follow them.
 """
 
 import os
@@ -49,12 +49,12 @@ class Verbs:
     # ------------------------------------------------------------ views
 
     async def status(self) -> Status:
-        snapshot, accepted = self._publication.view, self._publication.accepted
+        snapshot = self._publication.snapshot
         workers = [self._worker_row(index) for index in range(self._segment.workers)]
         state = "ready"
         if self.stopping:
             state = "stopping"
-        elif accepted.draining:
+        elif self._publication.draining:
             state = "draining"
         elif not all(worker["state"] == "ready" for worker in workers):
             state = "starting"
@@ -83,7 +83,7 @@ class Verbs:
 
     @property
     def snapshot(self) -> Snapshot:
-        return self._publication.view
+        return self._publication.snapshot
 
     def availability(self) -> dict[int, float]:
         return {}
@@ -92,26 +92,22 @@ class Verbs:
         if self.stopping:
             return ["stopping"]
         ready = [link.index for link in self._links.workers if link.version > 0]
-        return unready(self._segment, ready, time.monotonic_ns(), self._publication.accepted.draining)
+        return unready(self._segment, ready, time.monotonic_ns(), self._publication.draining)
 
     def _problems(self) -> list[str]:
-        found: list[str] = []
-        if self._publication.snapshot is None:
-            found.append("the accepted configuration cannot be built again: workers go on with their last one")
-        newest = self._publication.view.version
-        found += [
+        newest = self._publication.snapshot.version
+        return [
             f"worker {link.index} has snapshot {link.version}, not {newest}"
             for link in self._links.workers
             if link.known and link.version != newest
         ]
-        return found
 
     def _worker_row(self, index: int) -> WorkerRow:
         child = next((c for c in self.children if c.get("worker") == index), {})
         state = {"down": "dead"}.get(child.get("state", "starting"), child.get("state", "starting"))
-        if state == "ready" and (self._publication.accepted.draining or self.stopping):
+        if state == "ready" and (self._publication.draining or self.stopping):
             state = "draining"
-        snapshot, read = self._publication.view, self._segment.read
+        snapshot, read = self._publication.snapshot, self._segment.read
         row: WorkerRow = {
             "worker": index,
             "pid": child.get("pid") or None,
@@ -178,18 +174,18 @@ class Verbs:
     # ------------------------------------------------------------ verbs
 
     async def drain(self, deadline: float | None = None) -> Row:
-        seconds = self._publication.drain_timeout if deadline is None else float(deadline)
-        self._publication.order(draining=True)
+        seconds = self._publication.snapshot.drain_timeout if deadline is None else float(deadline)
+        self._publication.order_drain(seconds)
         return await self._tell("drain", {"draining": True, "deadline": seconds}, deadline=seconds)
 
     async def undrain(self) -> Row:
-        self._publication.order(draining=False)
+        self._publication.order_drain(None)
         return await self._tell("undrain", {"draining": False})
 
     async def pause(self, target: str | None = None) -> Row:
         slots = self._slots(target)
         kept = self._publication.accepted.paused
-        self._publication.order(paused=(ALL_TARGETS,) if target is None else tuple(dict.fromkeys((*kept, *slots))))
+        self._publication.order_pause((ALL_TARGETS,) if target is None else tuple(dict.fromkeys((*kept, *slots))))
         for slot in slots:
             await self._tell("pause", {}, target=slot)
         return {"paused": target or "all targets"}
@@ -199,7 +195,7 @@ class Verbs:
         kept = self._publication.accepted.paused
         if target is not None and ALL_TARGETS in kept:
             raise RefusedError("all targets are paused together; resume them together: resume without a target")
-        self._publication.order(paused=() if target is None else tuple(slot for slot in kept if slot not in slots))
+        self._publication.order_pause(() if target is None else tuple(slot for slot in kept if slot not in slots))
         for slot in slots:
             await self._tell("resume", {}, target=slot)
         return {"resumed": target or "all targets"}
@@ -207,7 +203,7 @@ class Verbs:
     def _slots(self, name: str | None) -> list[int]:
         if name is None:
             return [ALL_TARGETS]
-        targets = [(p, t) for p in self._publication.view.proxies for t in p.target_group.targets]
+        targets = [(p, t) for p in self._publication.snapshot.proxies for t in p.target_group.targets]
         slots = [t.slot for p, t in targets if name in (target_name(t), f"{p.name}/{target_name(t)}")]
         if not slots:
             known = ", ".join(sorted({target_name(t) for _, t in targets}))
@@ -216,7 +212,7 @@ class Verbs:
 
     async def reload(self) -> Row:
         version, changes = await self._publication.reload()
-        self._line.send({"drain_timeout": self._publication.drain_timeout})
+        self._line.send({"drain_timeout": self._publication.snapshot.drain_timeout})
         return {"snapshot": version, "changes": changes}
 
     async def shutdown(self, fast: bool = False) -> Row:

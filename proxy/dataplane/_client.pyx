@@ -9,9 +9,10 @@ message is whole (edge case 4).
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from proxy._reasons cimport CloseReason
-from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_len, load_u32
+from proxy._reasons cimport CloseReason, PinReason
+from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put, load_u32
 from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._prepared cimport prepared_begin, prepared_query, prepared_unsure
 from proxy.dataplane._session cimport (
     DropMessage, MESSAGE_DROP_DATABASE, client_close, client_end, drop_database, schedule, session_borrow, session_pin,
     session_settle,
@@ -23,6 +24,7 @@ from proxy.dataplane._state cimport (
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._frontend cimport frontend_owed, frontend_peek, frontend_step
 from proxy.pgsql._owed cimport owed_count, owed_request
+from proxy.pgsql._statements cimport statement_drop
 from proxy.shm._fields cimport (
     EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
 )
@@ -31,7 +33,21 @@ from proxy.sql._lex cimport LEX_DROP_DATABASE, lex_database
 
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
+    SCRATCH_BYTES = 1048576      # translated bytes that are sent before more are made
     BORROW_BYTES = 32768         # an unfinished message of this size no longer waits for its end before it borrows
+
+cdef enum Prepared_:             # of prepared_begin
+    UNCHANGED = -2
+    NO_MEMORY = -1
+
+# DISCARD takes state away and leaves none: no reason to pin, but what was prepared on the server is gone
+cdef uint64_t DISCARDS = <uint64_t>1 << <int>PinReason.PIN_DISCARD
+# … and so it may be after these; under other settings a statement may also mean something else (edge case 22)
+cdef uint64_t FORGETS = (
+    <uint64_t>1 << <int>PinReason.PIN_DISCARD | <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
+    | <uint64_t>1 << <int>PinReason.PIN_SETTING | <uint64_t>1 << <int>PinReason.PIN_ROLE
+    | <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK
+)
 
 
 cdef void _ready_for_query(Client *c) noexcept nogil:
@@ -87,11 +103,20 @@ cdef void _count_query(Client *c) noexcept nogil:
 
 
 cdef void _to_server(Relay_ *r, Client *c, const uint8_t *at, const uint8_t *end) noexcept nogil:
+    """What has been translated, and behind it the run that goes on as it is: one send."""
+    if r.scratch.end:
+        if iobuf_put(&r.scratch, at, end - at) < 0:
+            c.server.ch.broken = 1           # half of a batch must not go on
+        at = r.scratch.data
+        end = at + r.scratch.end
     if at < end:
         word_add(c.pool.target.tg + TG_BYTES_TO_SERVERS, end - at)
         chan_send(&c.server.ch, at, end - at)
         if c.server.ch.broken:
             schedule(r, &c.server.ch)
+    if r.scratch.cap > SCRATCH_BYTES:
+        iobuf_free(&r.scratch)
+    r.scratch.end = 0
 
 
 cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept nogil:
@@ -102,12 +127,18 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
     cdef uint32_t length = 0
     cdef uint8_t kind
     cdef Step step
+    cdef Py_ssize_t done
     cdef bint resumed = c.resume
     c.resume = 0                             # whoever sets it from here on means the next visit
     v.at = buf
     v.end = buf + n
     while v.at < v.end:
         kind = c.fe.kind
+        if r.scratch.end > SCRATCH_BYTES:
+            _to_server(r, c, run, v.at)
+            run = v.at
+            if chan_unsent(&c.server.ch):
+                break                        # the server is behind: so must we be
         if kind == 0:
             step = frontend_peek(&v, &length)
             if step == VIOLATION:
@@ -150,14 +181,31 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 c.sent_at = r.now
                 if not resumed:
                     c.asked_at = r.now
-            if owed_request(&c.server.be.owed, frontend_owed(kind)) < 0:
+            done = UNCHANGED
+            if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
+                done = prepared_begin(r, c, kind, run, v.at, size)
+            elif kind == p.QUERY and c.names.count and c.fe.touches:
+                done = prepared_query(r, c, run, v.at, size)
+                if done >= 0:
+                    c.fe.touches = 0
+            if done >= 0:
+                run = v.at + done
+            if done == NO_MEMORY or (
+                kind != p.PARSE and owed_request(&c.server.be.owed, frontend_owed(kind), 0) < 0
+            ):
                 client_end(r, c, CloseReason.CLIENT_PROTOCOL_VIOLATION)
                 return
             if kind == p.SYNC:
                 c.unsynced = 0
+                c.server.batch += 1
             elif kind == p.QUERY:
                 if not c.server.be.owed.skipping:
                     c.unsynced = 0
+                c.server.batch += 1
+                statement_drop(&r.statements, c.unnamed)     # as the server does (edge case 26)
+                c.unnamed = NULL
+                c.unnamed_kept = 0
+                c.server.unnamed = 0
                 _count_query(c)
             elif kind == p.EXECUTE:
                 c.unsynced = 1
@@ -167,8 +215,10 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             elif kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
                 c.unsynced = 1
         if c.fe.ends and c.fe.touches and not c.swallow:
-            if c.fe.touches & 0xFFFFFFFFULL:
-                session_pin(r, c, c.fe.touches)
+            if c.fe.touches & FORGETS:
+                prepared_unsure(c.server)
+            if c.fe.touches & 0xFFFFFFFFULL & ~DISCARDS:
+                session_pin(r, c, c.fe.touches & ~DISCARDS)
             if c.fe.touches & LEX_DROP_DATABASE:
                 _database_goes(r, c)
         v.at += size

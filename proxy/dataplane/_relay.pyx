@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset, strncpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from proxy._reasons cimport CloseReason
-from proxy._wire cimport iobuf_len
+from proxy._wire cimport iobuf_free, iobuf_len
 from proxy.dataplane._chan cimport chan_close, chan_init, chan_keep, chan_send
 from proxy.dataplane._client cimport client_visit
 from proxy.dataplane._dump cimport CLIENT_COLUMNS, POOL_COLUMNS, SERVER_COLUMNS, dump_clients, dump_pools, dump_servers
@@ -37,6 +37,7 @@ from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free, backend_init
 from proxy.pgsql._frontend cimport frontend_init
 from proxy.pgsql._params cimport params_drop, params_init, params_intern
+from proxy.pgsql._statements cimport statements_free, statements_init
 from proxy.shm._fields cimport TG_DATABASE_CONNECTIONS, TG_DATABASE_CONNECTIONS_WITH_TLS, WK_LOOP_TURNS
 from proxy.shm._segment cimport (
     Segment, heartbeat, limit_set, permit_give, ring_pop, ring_push, shm_endpoint, shm_target, shm_wake, shm_worker, want_set,
@@ -549,6 +550,8 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
         free(m.p)
         letter_free(m)
         m = following
+    statements_free(&r.statements)
+    iobuf_free(&r.scratch)
     free(r.pools)
     free(r.slots)
     for i in range(64):
@@ -591,6 +594,7 @@ cdef class Relay:
         list_init(&r.held)
         list_init(&r.graves)
         params_init(&r.params)
+        statements_init(&r.statements)
         r.wk = shm_worker(&r.shm, worker)
         r.buf = <uint8_t*>malloc(BUFFER_BYTES)
         for i in range(segment.shm.targets):
@@ -678,6 +682,7 @@ cdef class Relay:
         list_init(&c.activity)
         list_init(&c.age)
         frontend_init(&c.fe)
+        c.fe.defer = 1
         c.slot = slot
         c.pid = slot * CLIENT_BIT + self.r.worker
         c.endpoint = endpoint

@@ -6,10 +6,12 @@ client (idle, or being cleaned up) everything is understood and swallowed.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_len, load_u32, store_u32
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._prepared cimport prepared_answered, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
     EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_cleanup_step, session_pin, session_settle, tell,
 )
@@ -93,10 +95,17 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                 # the client knows its own session by the pid we told it
                 if c != NULL and load_u32(v.at + 5) == s.backend_pid:
                     store_u32(<uint8_t*>v.at + 5, c.pid)
+            elif kind == p.PARSE_COMPLETE:
+                if s.be.owed.answered:
+                    prepared_answered(c, s)
             elif kind == p.COPY_BOTH_RESPONSE:
                 if c != NULL:
                     session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_REPLICATION)
             elif kind == p.ERROR_RESPONSE:
+                if s.be.owed.n_lost:
+                    prepared_lost(r, c, s)
+                if memcmp(&s.be.sqlstate[0], b"0A000", 5) == 0 or memcmp(&s.be.sqlstate[0], b"26000", 5) == 0:
+                    prepared_unsure(s)       # "cached plan must not change result type", "does not exist" (edge case 29)
                 if s.be.fatal:
                     tell(r, EVENT_SERVER_FATAL, s.pool.id, s.id, 0, v.at, size)
                 elif s.be.owed.in_doubt and c != NULL:

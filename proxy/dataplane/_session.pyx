@@ -35,6 +35,7 @@ from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free
 from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, owed_count, owed_request
 from proxy.pgsql._params cimport params_difference, params_drop, params_share
+from proxy.pgsql._statements cimport known_free, names_free, statement_drop
 from proxy.shm._fields cimport (
     EP_BORROW_TIMEOUTS, EP_CANCELS_DROPPED, EP_CANCELS_FORWARDED, EP_CLIENT_CLOSES, EP_CLIENTS_WAITING,
     EP_DATABASE_CONNECTIONS_BORROW_LATENCY, EP_TRANSACTIONS, TG_CLOSES, TG_DATABASE_CONNECTIONS,
@@ -160,7 +161,7 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         return
     if s.state != SERVER_BUSY or not _provably_idle(s):
         return
-    if c.fe.kind != 0 or c.unsynced or c.pins:
+    if c.fe.kind != 0 or c.unsynced or c.pins or c.unnamed_kept:
         return
     word_add(c.ep + EP_TRANSACTIONS, 1)
     _detach(r, s)
@@ -373,7 +374,7 @@ cdef void _abandon(Relay_ *r, Server *s) noexcept nogil:
     """The client of `s` is gone. Undo what can be undone safely, else close."""
     cdef Client *c = s.client
     cdef bint half = c.fe.kind != 0 or c.unsynced
-    cdef bint pinned = c.pins != 0
+    cdef bint pinned = c.pins != 0 or c.unnamed_kept
     _detach(r, s)
     if pinned:
         server_close(r, s, CloseReason.SERVER_CLIENT_LEFT_PINNED, NULL)
@@ -416,7 +417,7 @@ cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil:
     if s.be.kind != 0 or s.cancels:
         return
     if s.be.tx_status != p.TX_IDLE:
-        if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW) < 0:
+        if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, 0) < 0:
             server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
             return
         _say(s, p.QUERY, b"ROLLBACK")
@@ -452,6 +453,9 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
     chan_close(&c.ch)
     params_drop(&r.params, c.told)
     c.told = NULL
+    statement_drop(&r.statements, c.unnamed)
+    c.unnamed = NULL
+    names_free(&c.names, &r.statements)
     free(c.about)
     c.about = NULL
     list_append(&r.graves, &c.place)
@@ -511,6 +515,7 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
     params_drop(&r.params, s.params)
     s.params = NULL
     backend_free(&s.be)
+    known_free(&s.known)
     _permit_back(r, t, s.permit)
     list_append(&r.graves, &s.place)
 

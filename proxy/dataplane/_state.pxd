@@ -9,6 +9,7 @@ from proxy.net._tls cimport Tls
 from proxy.pgsql._backend cimport Backend
 from proxy.pgsql._frontend cimport Frontend
 from proxy.pgsql._params cimport ParamSet, ParamTable
+from proxy.pgsql._statements cimport KnownSet, Names, Statement, StatementTable
 from proxy.shm._segment cimport Shm
 
 # ---------------------------------------------------------------- intrusive lists
@@ -91,6 +92,7 @@ cdef struct Client:
     uint8_t resume               # bytes in `tail` may go on now
     uint8_t busy                 # a request is under way: latency is being measured
     uint8_t expired              # its life is over: close at the end of the transaction
+    uint8_t unnamed_kept         # the unnamed statement is too large to be prepared again: the server stays
     uint8_t tls_on
     uint8_t key_size
     uint8_t key[32]              # of our own making, for CancelRequest
@@ -101,6 +103,8 @@ cdef struct Client:
     Server *server
     Pool *pool
     ParamSet *told               # the ParameterStatus values this client has seen
+    Statement *unnamed
+    Names names                  # of its prepared statements
     uint64_t pins                # bit per PinReason
     uint64_t *ep                 # counters of its endpoint
     uint64_t connected_at        # all times: monotonic, nanoseconds
@@ -133,9 +137,13 @@ cdef struct Server:
     uint8_t in_transaction       # counted in the gauge
     uint8_t pinned               # counted in the gauge
     uint8_t copy_failed          # CopyFail has been sent during cleanup
+    uint8_t uncertain            # more may be prepared there than `known` says
     uint8_t key_size
     uint8_t key[256]             # BackendKeyData of the database
     uint32_t backend_pid
+    uint32_t unnamed             # number of the statement that is unnamed there; 0: none, or not known
+    uint32_t batch               # counts Sync and Query
+    KnownSet known               # prepared statements
     uint32_t id
     int permit
     int gen
@@ -224,6 +232,8 @@ cdef struct Relay_:
     int n_clients
     int n_servers
     ParamTable params
+    StatementTable statements
+    IoBuf scratch                # a visit's bytes in translation
     uint8_t *errors[64]          # by CloseReason: the ErrorResponse that tells it to a client
     int error_size[64]
     uint8_t draining

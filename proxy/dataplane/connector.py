@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import socket
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.dataplane.listening import keepalive, peer_name
@@ -94,10 +94,10 @@ class Connector:
         pool.opening += 1
         self._start(self._open(pool, permit))
 
-    def cancel(self, server_id: int, target: Target, tls: ServerTls, timeout: float, pid: int, key: bytes) -> None:
-        self._start(self._cancel(server_id, target, tls, timeout, pid, key))
+    def cancel(self, server_id: int, target: Target, tls: ServerTls, limit_s: float, pid: int, key: bytes) -> None:
+        self._start(self._cancel(server_id, target, tls, limit_s, pid, key))
 
-    def _start(self, work: "Any") -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.front.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -165,7 +165,7 @@ class Connector:
                     continue
                 raise
 
-    async def _dial(self, target: Target, timeout: float) -> Wire:
+    async def _dial(self, target: Target, limit_s: float) -> Wire:
         """The first address that answers, each with its fair part of the time."""
         addresses = await self._resolve(target)
         failure: Exception | None = None
@@ -174,7 +174,7 @@ class Connector:
             try:
                 if address.family != socket.AF_UNIX:
                     keepalive(sock)
-                async with asyncio.timeout(timeout / left if left > 1 else None):
+                async with asyncio.timeout(limit_s / left if left > 1 else None):
                     await self.front.loop.sock_connect(sock, address.sockaddr)
                 return Wire(sock, address, Line(), None)
             except (OSError, TimeoutError) as error:
@@ -332,22 +332,22 @@ class Connector:
     # ------------------------------------------------------------ cancelling
 
     async def _cancel(
-        self, server_id: int, target: Target, tls: ServerTls, timeout: float, pid: int, key: bytes
+        self, server_id: int, target: Target, tls: ServerTls, limit_s: float, pid: int, key: bytes
     ) -> None:
         """Delivered when the server has closed: PostgreSQL signals before it does."""
         try:
-            async with self._cancels, asyncio.timeout(timeout):
-                await self._deliver_cancel(target, tls, timeout, pid, key)
+            async with self._cancels, asyncio.timeout(limit_s):
+                await self._deliver_cancel(target, tls, limit_s, pid, key)
         except (*_FAILURES, TimeoutError) as failure:
             log.info("A cancel request did not reach the database at %s: %s", target.host, _words(failure))
         finally:
             self.front.relay.cancel_done(server_id)
 
-    async def _deliver_cancel(self, target: Target, settings: ServerTls, timeout: float, pid: int, key: bytes) -> None:
+    async def _deliver_cancel(self, target: Target, settings: ServerTls, limit_s: float, pid: int, key: bytes) -> None:
         loop = self.front.loop
         address, encrypted = self._addresses.get((pid, key), (None, False))
         if address is None:
-            wire = await self._dial(target, timeout)
+            wire = await self._dial(target, limit_s)
         else:
             sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             wire = Wire(sock, address, Line(), None)

@@ -318,18 +318,22 @@ class Doorman:
                 self.halls[proxy.name] = Hall(loop, proxy, plan.contexts[proxy.name])
             else:
                 hall.renew(proxy, plan.contexts[proxy.name])
+        kept = {endpoint.slot for proxy in proxies for endpoint in proxy.endpoints}  # perhaps at another address
         for key, gate in list(self.gates.items()):
             if key not in plan.wanted:
                 del self.gates[key]
                 gate.close()
-                log.info("closed for new clients", extra={"endpoint": gate.name})
+                if gate.endpoint.slot not in kept:
+                    self.front.relay.endpoint_gone(gate.endpoint.slot)
         for key, (proxy, endpoint) in plan.wanted.items():
             hall = self.halls[proxy.name]
             if key in self.gates:
                 self.gates[key].serve(hall, endpoint)
             else:
                 self.gates[key] = gate = Gate(self, hall, endpoint, key, plan.socks[key])
-                if not self.draining:
+                if self.draining:
+                    gate.close()  # or clients would hang in a backlog nobody looks at
+                else:
                     gate.open()
         for name in self.halls.keys() - {proxy.name for proxy in proxies}:
             self.halls.pop(name).close()

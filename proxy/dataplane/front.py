@@ -9,8 +9,9 @@ import logging
 from typing import Any, Protocol
 
 from proxy.dataplane.connector import Connector
-from proxy.dataplane.doorman import WORKER_BITS, WORKER_MASK, Doorman
+from proxy.dataplane.doorman import Doorman, printable
 from proxy.dataplane.pools import Pool, Pools
+from proxy.dataplane.views import in_words
 from proxy.errors import (
     AdminShutdown,
     BorrowTimeout,
@@ -24,11 +25,12 @@ from proxy.errors import (
     ServerLost,
 )
 from proxy.model import EngineFamily, Proxy, Snapshot, Target
-from proxy.pgsql.messages import error_response
+from proxy.pgsql.messages import error_response, parse_error
 from proxy.reasons import CloseReason, PinReason, text
 
 log = logging.getLogger(__name__)
 
+_DUMP_S = 4.0  # the controller does not wait longer
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -43,8 +45,8 @@ class Context(Protocol):
     def relay(self) -> Any: ...
 
 
-def relay_errors() -> dict[CloseReason | str, bytes]:
-    """What the relay says to a client it closes, by reason; reasons that are missing here tell the client nothing."""
+def relay_errors() -> dict[CloseReason, bytes]:
+    """What the relay says to a client, by reason; a reason that is missing here tells nothing. CLOSE_NONE: a canceled query."""
     return {
         CloseReason.CLIENT_PROTOCOL_VIOLATION: error_response(ProtocolViolation("invalid frontend message")),
         CloseReason.CLIENT_IDLE_TIMEOUT: error_response(IdleClientTimeout()),
@@ -55,7 +57,7 @@ def relay_errors() -> dict[CloseReason | str, bytes]:
         CloseReason.CLIENT_KILLED: error_response(KilledByOperator()),
         CloseReason.SERVER_LOST: error_response(ServerLost()),
         CloseReason.ENDPOINT_REMOVED: error_response(EndpointRemoved()),
-        "canceled": error_response(QueryCanceled()),
+        CloseReason.CLOSE_NONE: error_response(QueryCanceled()),
     }
 
 
@@ -128,7 +130,7 @@ class Front:
             idle_timeout=group.server_idle_timeout,
             life=group.server_life,
             max_idle=max(ceiling, 1) * group.max_idle_connections_percent // max(group.max_connections_percent, 1),
-            database=pool.key.database.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            database=printable(pool.key.database),
             gen=pool.generation,
         )
 
@@ -181,12 +183,12 @@ class Front:
                 pool = self.pools[pool_id]
                 group = pool.proxy.target_group
                 self.connector.cancel(server_id, pool.target, group.tls, group.connect_timeout, pid, key)
-            case ("client_closed", slot, reason, detail):
-                self._on_client_closed(slot, CloseReason(reason), detail)
+            case ("client_closed", slot, reason, *_):
+                self._on_client_closed(slot, CloseReason(reason))
             case ("server_closed", pool_id, server_id, reason, detail):
                 self._on_server_closed(pool_id, server_id, CloseReason(reason), detail)
-            case ("server_fatal", _, words):
-                log.warning("The database ended a connection: %s", words)
+            case ("server_fatal", _, server_id, error):
+                log.warning("The database ended a connection: %s", parse_error(error[5:]), extra={"server": server_id})
             case ("pinned", slot, server_id, reason):
                 self._on_pinned(slot, server_id, PinReason(reason))
             case ("dump", request, rows):
@@ -195,18 +197,26 @@ class Front:
                     waiting.set_result(rows)
             case ("drained",):
                 self._drained.set()
+            case ("forget", pool_id):
+                self.pools[
+                    pool_id
+                ].welcome = None  # its database was dropped: the next client finds out what is there now
+            case ("pool_empty", pool_id):
+                pool = self.pools[pool_id]
+                if pool.unused:
+                    self.pools.give_back(pool)
+                    self.relay.pool_remove(pool_id)
             case ("log", level, words):
                 log.log(_LEVELS.get(level, logging.INFO), "%s", words)
             case _:
                 log.error("the relay said %r, which nobody understands", event[0])
 
-    def _on_client_closed(self, slot: int, reason: CloseReason, detail: str) -> None:
+    def _on_client_closed(self, slot: int, reason: CloseReason) -> None:
         guest = self.doorman.client_closed(slot)
         if guest is not None and log.isEnabledFor(logging.INFO):
-            words = f"{text(reason)} ({detail})" if detail else text(reason)
             log.info(
                 "The client connection closed. Reason: %s",
-                words,
+                text(reason),
                 extra={"endpoint": guest.gate.name, "client": self.doorman.pid(slot)},
             )
 
@@ -246,10 +256,9 @@ class Front:
                 await self.doorman.reopen()
                 self.relay.undrain()
             case "kill":
-                client = int(args["client"])
-                slot = client >> WORKER_BITS
-                if client & WORKER_MASK != self.worker or slot not in self.doorman.guests:
-                    raise ValueError(f"no client {client}")
+                slot = int(args["slot"])
+                if slot not in self.doorman.guests:
+                    raise ValueError(f"no client {self.doorman.pid(slot)}")
                 self.relay.kill(slot)
             case "dump":
                 return {"rows": await self._dump(str(args["what"]))}
@@ -273,25 +282,30 @@ class Front:
         self._dumps[request] = answer = self.loop.create_future()
         self.relay.dump(request, what)
         try:
-            rows = await asyncio.wait_for(answer, 10.0)
+            rows: list[dict[str, Any]] = await asyncio.wait_for(answer, _DUMP_S)
         finally:
             self._dumps.pop(request, None)
         for row in rows:
             self._complete(what, row)
+            in_words(what, row)
         return rows
 
     def _complete(self, what: str, row: dict[str, Any]) -> None:
         """What only the front knows."""
-        row["worker"] = self.worker
+        guest = self.doorman.guests.get(row["slot"]) if what == "clients" else None
+        pool = guest.pool if guest is not None else None
         if what == "clients":
-            guest = self.doorman.guests.get(row.get("slot", 0))
-            if guest is not None:
-                row["id"] = self.doorman.pid(row["slot"])
-                row["endpoint"] = guest.gate.name
-                row["proxy"] = guest.pool.key.proxy
-        elif "pool_id" in row and 0 <= row["pool_id"] < self.pools.size:
+            row["id"] = self.doorman.pid(row["slot"])
+            row["endpoint"] = guest.gate.name if guest is not None else ""
+        elif 0 <= row["pool_id"] < self.pools.size:
             pool = self.pools[row["pool_id"]]
-            row["proxy"], row["user"], row["database"] = pool.key.proxy, pool.key.user, pool.key.database
+        if what == "servers":
+            row["id"], row["pid"] = row["server_id"], row["backend_pid"]
+        if what == "pools":
+            row["borrowed"] = row["servers"] - row["idle"]
+        if pool is not None:
+            row["proxy"] = pool.key.proxy
+            row["user"], row["database"] = printable(pool.key.user), printable(pool.key.database)
             row["target"] = f"{pool.target.host}:{pool.target.port}"
 
     # ------------------------------------------------------------ drain and stop

@@ -23,7 +23,7 @@ def keepalive(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def listen_tcp(family: int, address: tuple[str | int, ...], *, both_families: bool) -> socket.socket:
+def listen_tcp(family: int, address: object, *, both_families: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,7 +31,7 @@ def listen_tcp(family: int, address: tuple[str | int, ...], *, both_families: bo
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both_families)
         keepalive(sock)
-        sock.bind(address)
+        sock.bind(address)  # type: ignore[arg-type]
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()
@@ -45,7 +45,7 @@ def listen_unix(path: str) -> socket.socket:
     try:
         _remove_stale(path)
         sock.bind(path)
-        os.chmod(path, 0o777)
+        Path(path).chmod(0o777)
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()

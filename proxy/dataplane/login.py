@@ -75,7 +75,7 @@ class Login:
         self._authenticated: tuple[int, bytes, Pool, Welcome] | None = None
         # resumed with the peer's next bytes; end of stream closes it instead, nobody is left to be told
         self._conversation = self._talk()
-        self._conversation.send(None)  # to its first wait; nothing can be asked before a byte has come
+        next(self._conversation)  # to its first wait; nothing can be asked before a byte has come
         self._reading = True
         loop.add_reader(sock, self._readable)
 

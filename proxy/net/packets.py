@@ -1,11 +1,13 @@
-"""JSON messages, with descriptors, over a SOCK_SEQPACKET socketpair: how the processes of one proxy talk to each other.
+"""JSON messages, with descriptors, over a SOCK_SEQPACKET socketpair: how the processes of one proxy talk to each
+other.
 
-A message is a dictionary and at most one object passed beside it. What does not fit a packet travels in a sealed memfd
-whose descriptor is passed (SCM_RIGHTS): no size limit that traffic could reach, and the reader can neither block nor see it
-change. Both ends are of one user and one program; still nothing here trusts a length.
+A message is a dictionary and at most one object passed beside it. What does not fit a packet travels in a
+sealed memfd whose descriptor is passed (SCM_RIGHTS): no size limit that traffic could reach, and the reader can
+neither block nor see it change. Both ends are of one user and one program; still nothing here trusts a length.
 
-`Channel` attaches one end to an asyncio loop. It never waits for its peer: what the peer does not collect is kept up to a
-bound, then the oldest is dropped, because a hung peer must not fill our memory. Knows nothing of what the messages mean.
+`Channel` attaches one end to an asyncio loop. It never waits for its peer: what the peer does not collect is
+kept up to a bound, then the oldest is dropped, because a hung peer must not fill our memory. Knows nothing of
+what the messages mean.
 """
 
 import array
@@ -84,7 +86,7 @@ def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:
 
 
 def receive(sock: socket.socket) -> tuple[Message, int | None]:
-    """The next message, and the descriptor it brought (then the caller's). BlockingIOError: none; EOFError: the peer is gone."""
+    """The next message and the descriptor it brought (the caller's now). BlockingIOError: none; EOFError: no peer."""
     data, fds, flags, _ = socket.recv_fds(sock, PACKET_BYTES + 1, 2, socket.MSG_CMSG_CLOEXEC)
     try:
         if not data:
@@ -106,7 +108,7 @@ def receive(sock: socket.socket) -> tuple[Message, int | None]:
 
 
 class Channel:
-    """One end of a pair on the running loop. `on_message(message, fd)` owns the descriptor; `on_end()` comes once at most."""
+    """One end of a pair on the running loop. `on_message(message, fd)` owns the descriptor; `on_end()` comes once."""
 
     def __init__(
         self,

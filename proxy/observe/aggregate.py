@@ -51,7 +51,7 @@ def samples(
             case Scope.WORKER:
                 for worker in range(numbers.workers):
                     labels = {"worker": str(worker)}
-                    yield Sample(field, labels, numbers.read(field.scope, 0, field.name, worker))
+                    yield Sample(field, labels, numbers.read(field.scope.value, 0, field.name, worker))
             case Scope.ENDPOINT:
                 for slot, labels in _endpoints(snapshot):
                     yield from _read(numbers, field, slot, labels)
@@ -83,13 +83,13 @@ def _targets(snapshot: Snapshot | None) -> Iterator[tuple[int, dict[str, str]]]:
 def _read(numbers: Numbers, field: Field, slot: int, labels: dict[str, str]) -> Iterator[Sample]:
     if field.labels is not Labels.NONE:
         names = reason_names(field.labels)
-        for element, value in enumerate(numbers.read_array(field.scope, slot, field.name)):
+        for element, value in enumerate(numbers.read_array(field.scope.value, slot, field.name)):
             if value and element in names:  # a reason that never occurred has no series
                 yield Sample(field, {**labels, "reason": names[element]}, value)
     elif field.kind is Kind.HISTOGRAM:
-        yield Sample(field, labels, numbers.histogram(field.scope, slot, field.name))
+        yield Sample(field, labels, numbers.histogram(field.scope.value, slot, field.name))
     else:
-        yield Sample(field, labels, numbers.read(field.scope, slot, field.name))
+        yield Sample(field, labels, numbers.read(field.scope.value, slot, field.name))
 
 
 def _derived(

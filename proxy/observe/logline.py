@@ -2,9 +2,9 @@
 
     2026-11-22T09:30:00.123Z [INFO] [proxyEndpoint=default] [clientConnection=257] A new client connected from …
 
-Modules log through `logging.getLogger(__name__)` and name the connection in `extra`: `endpoint`, `client`, `server`. What
-comes from outside is escaped: a client's application_name cannot begin a line of its own. Text is for people; nothing may
-depend on it. Secrets are kept out by those who log, not here.
+Modules log through `logging.getLogger(__name__)` and name the connection in `extra`: `endpoint`, `client`,
+`server`. What comes from outside is escaped: a client's application_name cannot begin a line of its own. Text
+is for people; nothing may depend on it. Secrets are kept out by those who log, not here.
 """
 
 import logging

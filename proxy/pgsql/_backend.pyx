@@ -174,8 +174,8 @@ cdef class BackendDoor:
     def __dealloc__(self):
         backend_free(&self.b)
 
-    def request(self, int entry):
-        if owed_request(&self.b.owed, <uint8_t>entry) < 0:
+    def request(self, int entry, uint32_t argument=0):
+        if owed_request(&self.b.owed, <uint8_t>entry, argument) < 0:
             raise MemoryError
 
     @property

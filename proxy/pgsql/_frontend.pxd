@@ -9,6 +9,7 @@ cpdef enum FrontendFault:
     FE_OK = 0
     FE_UNKNOWN_TYPE = 1
     FE_BAD_LENGTH = 2
+    FE_BAD_NAME = 3              # a statement or portal name without an end
 
 cdef struct Frontend:
     uint8_t kind                 # type of the message in progress; 0 between messages
@@ -19,6 +20,11 @@ cdef struct Frontend:
     uint8_t fault                # FrontendFault, after VIOLATION
     uint8_t std_strings          # standard_conforming_strings of this session
     uint8_t ascii_safe           # client_encoding has no ASCII bytes inside characters
+    uint8_t defer                # a whole Parse is not lexed here: the session knows the statement already, or lexes it
+    uint8_t whole                # this step shows the message whole
+    uint8_t object               # of a Describe or Close: S or P
+    uint32_t name_at             # of Parse, Bind, Describe, Close at their begin: offset of the statement (or portal) name
+    uint32_t name_size           # without the NUL
     uint32_t left                # bytes of the message still to come
     uint64_t touches             # of the message that just ended: PinReason bits and LEX_ bits of its text
     Lex lex

@@ -19,6 +19,11 @@ from proxy.pgsql._owed cimport (
 )
 from proxy.sql._lex cimport POSTGRESQL, lex_end, lex_feed, lex_start
 
+cdef enum Sizes_:
+    NAMES_BYTES = 32768          # a head of Parse, Bind, Describe or Close in which its names must have ended
+    WHOLE_BYTES = 65536          # a Parse up to this size is shown whole
+
+
 cdef enum Part_:
     PART_REST = 0                # nothing more of interest
     PART_NAME = 1                # the statement name of a Parse
@@ -36,6 +41,11 @@ cdef void frontend_init(Frontend *f) noexcept nogil:
     f.ascii_safe = 1
     f.left = 0
     f.touches = 0
+    f.defer = 0
+    f.whole = 0
+    f.object = 0
+    f.name_at = 0
+    f.name_size = 0
 
 
 cdef uint8_t frontend_owed(uint8_t kind) noexcept nogil:
@@ -98,6 +108,34 @@ cdef Step frontend_peek(const View *v, uint32_t *length) noexcept nogil:
     return FORWARD if _length_fits(v.at[0], length[0]) else VIOLATION
 
 
+cdef Step _names(Frontend *f, const View *v, uint32_t length) noexcept nogil:
+    """Finds the statement name in the head of a message; NEED_DATA until it is all there."""
+    cdef const uint8_t *at = v.at + 5
+    cdef const uint8_t *end = v.at + min(v.end - v.at, <Py_ssize_t>length + 1)
+    cdef const uint8_t *nul
+    cdef uint8_t kind = v.at[0]
+    cdef int skip = 1 if kind == p.BIND else 0     # Bind has the portal's name first
+    if kind == p.DESCRIBE or kind == p.CLOSE:
+        if at == end:
+            return NEED_DATA
+        f.object = at[0]
+        at += 1
+    while True:
+        nul = <const uint8_t*>memchr(at, 0, end - at) if end > at else NULL
+        if nul == NULL:
+            if end - v.at == <Py_ssize_t>length + 1 or end - v.at >= NAMES_BYTES:
+                f.fault = FE_BAD_NAME
+                return VIOLATION
+            return NEED_DATA
+        if skip == 0:
+            break
+        skip -= 1
+        at = nul + 1
+    f.name_at = <uint32_t>(at - v.at)
+    f.name_size = <uint32_t>(nul - at)
+    return FORWARD
+
+
 cdef void _text(Frontend *f, const uint8_t *at, Py_ssize_t n) noexcept nogil:
     """Bytes of a Parse or Query body: find the SQL in them and show it to the lexer."""
     cdef const uint8_t *nul
@@ -133,6 +171,14 @@ cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogi
             if step == VIOLATION:
                 f.fault = FE_BAD_LENGTH if _known(v.at[0]) else FE_UNKNOWN_TYPE
             return step
+        f.whole = have >= <Py_ssize_t>length + 1
+        f.object = 0
+        if v.at[0] == p.PARSE or v.at[0] == p.BIND or v.at[0] == p.DESCRIBE or v.at[0] == p.CLOSE:
+            if v.at[0] == p.PARSE and not f.whole and length < WHOLE_BYTES:
+                return NEED_DATA
+            step = _names(f, v, length)
+            if step != FORWARD:
+                return step
         f.kind = v.at[0]
         f.left = length + 1
         f.begins = 1
@@ -140,7 +186,7 @@ cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogi
         f.named = 0
         f.part = PART_REST
         head = 5
-        if f.kind == p.QUERY or f.kind == p.PARSE:
+        if f.kind == p.QUERY or (f.kind == p.PARSE and not (f.defer and f.whole)):
             f.part = PART_TEXT if f.kind == p.QUERY else PART_NAME
             lex_start(&f.lex, POSTGRESQL, f.std_strings, f.ascii_safe)
     if have > <Py_ssize_t>f.left:
@@ -151,9 +197,9 @@ cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogi
     n[0] = have
     if f.left == 0:
         f.ends = 1
-        if f.kind == p.QUERY or f.kind == p.PARSE:
+        if f.kind == p.QUERY or (f.kind == p.PARSE and not (f.defer and f.whole)):
             f.touches = lex_end(&f.lex)
-            if f.named:
+            if f.named and not f.defer:
                 f.touches |= <uint64_t>1 << <int>PinReason.PIN_PREPARED_PROTOCOL
         f.kind = 0
     return FORWARD

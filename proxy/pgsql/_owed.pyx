@@ -9,10 +9,13 @@ Rules, from PostgreSQL's `postgres.c` and the manual's "Message Flow" (54.2):
 * During copy-in the server ignores `Sync` and `Flush` (libpq relies on it). A Sync sent between the COPY's request and its
   CopyDone is therefore only *maybe* answered: not at all if the COPY succeeds; if the COPY fails, that depends on how far
   the server had read, which nobody outside can know: `in_doubt`.
+* A Parse carries the number of its statement, so that whoever keeps books of what is prepared where learns whether it was
+  `answered`, or `lost` because it failed or was skipped.
 * NoticeResponse, ParameterStatus and NotificationResponse may come at any time and belong to no request.
 """
 
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
 
 from proxy.pgsql cimport _protocol as p
 
@@ -21,7 +24,10 @@ cdef void owed_init(Owed *o) noexcept nogil:
     o.ring = &o.small[0]
     o.head = 0
     o.count = 0
-    o.cap = 32
+    o.cap = 16
+    o.lost = NULL
+    o.n_lost = 0
+    o.answered = 0
     o.skipping = 0
     o.copy = COPY_NONE
     o.in_doubt = 0
@@ -30,6 +36,7 @@ cdef void owed_init(Owed *o) noexcept nogil:
 cdef void owed_free(Owed *o) noexcept nogil:
     if o.ring != &o.small[0]:
         free(o.ring)
+    free(o.lost)
     owed_init(o)
 
 
@@ -39,7 +46,7 @@ cdef void _pop(Owed *o) noexcept nogil:
     if o.count == 0 and o.ring != &o.small[0]:
         free(o.ring)
         o.ring = &o.small[0]
-        o.cap = 32
+        o.cap = 16
         o.head = 0
 
 
@@ -49,18 +56,32 @@ cdef void _drop_copy_ends(Owed *o) noexcept nogil:
         _pop(o)
 
 
-cdef int _push(Owed *o, uint8_t entry) noexcept nogil:
+cdef void _lose(Owed *o, uint64_t entry) noexcept nogil:
+    """The request will never be answered by anything of its own."""
+    cdef uint32_t *lost
+    if entry >> 32 == 0:
+        return
+    lost = <uint32_t*>realloc(o.lost, (o.n_lost + 1) * sizeof(uint32_t))
+    if lost == NULL:
+        o.in_doubt = 1           # the books would be wrong
+        return
+    lost[o.n_lost] = <uint32_t>(entry >> 32)
+    o.lost = lost
+    o.n_lost += 1
+
+
+cdef int _push(Owed *o, uint64_t entry) noexcept nogil:
     cdef uint32_t i, cap
-    cdef uint8_t *ring
+    cdef uint64_t *ring
     if o.count == o.cap:
-        if o.cap >= 1 << 26:     # sixty million unanswered requests: no honest client
+        if o.cap >= 1 << 24:     # sixteen million unanswered requests: no honest client
             return -1
         cap = o.cap * 2
-        ring = <uint8_t*>malloc(cap)
+        ring = <uint64_t*>malloc(cap * sizeof(uint64_t))
         if ring == NULL:
             return -1
         for i in range(o.count):
-            ring[i] = owed_at(o, i)
+            ring[i] = o.ring[(o.head + i) & (o.cap - 1)]
         if o.ring != &o.small[0]:
             free(o.ring)
         o.ring = ring
@@ -71,25 +92,29 @@ cdef int _push(Owed *o, uint8_t entry) noexcept nogil:
     return 0
 
 
-cdef int owed_request(Owed *o, uint8_t entry) noexcept nogil:
-    """A request goes to the server. 0, or -1 if the queue cannot grow."""
+cdef int owed_request(Owed *o, uint8_t entry, uint32_t argument) noexcept nogil:
+    """A request goes to the server. `argument`: of a Parse, its statement (see OwedArgument_). 0, or -1 if the queue cannot grow."""
     cdef uint8_t kind = entry & OWED_KIND
     cdef uint32_t i
-    if o.in_doubt:
+    if o.in_doubt or kind == OWED_NOTHING:
         return 0
     if o.skipping:
         if kind != OWED_SYNC:
+            _lose(o, <uint64_t>argument << 32 | kind)
             return 0
         o.skipping = 0
     if kind == OWED_COPY_END and o.count == 0:
         return 0
-    if kind == OWED_SYNC and o.copy == COPY_IN:
+    if o.copy == COPY_IN and kind != OWED_COPY_END:
         for i in range(o.count):
             if (owed_at(o, i) & OWED_KIND) == OWED_COPY_END:
                 break
         else:
-            entry |= OWED_MAYBE
-    return _push(o, entry)
+            if kind == OWED_SYNC:
+                entry |= OWED_MAYBE
+            else:
+                o.in_doubt = 1   # a request inside a copy stream: the server fails the COPY, then gives the connection up
+    return _push(o, <uint64_t>argument << 32 | entry)
 
 
 cdef void _copy_in_begins(Owed *o) noexcept nogil:
@@ -104,13 +129,13 @@ cdef void _copy_in_begins(Owed *o) noexcept nogil:
         if kind == OWED_SYNC:
             o.ring[(o.head + i) & (o.cap - 1)] |= OWED_MAYBE
         else:
-            o.in_doubt = 1       # a request inside a copy stream is an error whose consequences differ by version
+            o.in_doubt = 1       # as in owed_request
             return
 
 
 cdef void _copy_in_succeeded(Owed *o) noexcept nogil:
     """CommandComplete of a COPY FROM STDIN: the Syncs before its CopyDone were ignored. The head itself stays."""
-    cdef uint8_t head = owed_at(o, 0)
+    cdef uint64_t head = o.ring[o.head]
     cdef uint8_t kind
     o.copy = COPY_NONE
     _pop(o)
@@ -131,10 +156,12 @@ cdef Verdict _error(Owed *o) noexcept nogil:
     cdef uint8_t kind
     cdef uint32_t i
     cdef Verdict verdict = REPLY_FORWARD
+    _drop_copy_ends(o)
     if o.count == 0:
         return REPLY_FORWARD     # asynchronous, e.g. FATAL 57P01; the connection ends behind it
     kind = owed_at(o, 0)
-    if kind & OWED_SWALLOW:
+    # the failure of a Parse of ours in front of a Bind is the Bind's: the client gets it in its place
+    if kind & OWED_SWALLOW and (kind & OWED_KIND) != OWED_PARSE:
         verdict = REPLY_SWALLOW
     if o.copy == COPY_IN:
         for i in range(1, o.count):
@@ -148,6 +175,7 @@ cdef Verdict _error(Owed *o) noexcept nogil:
     if kind == OWED_QUERY or kind == OWED_FUNCTION or kind == OWED_SYNC:
         return verdict           # its own ReadyForQuery follows
     while o.count and (owed_at(o, 0) & OWED_KIND) != OWED_SYNC:
+        _lose(o, o.ring[o.head])
         _pop(o)
     if o.count == 0:
         o.skipping = 1
@@ -158,6 +186,7 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
     """A message of type `kind` came from the server: whose is it, and is the request at the head thereby answered?"""
     cdef uint8_t head, want
     cdef Verdict verdict
+    o.answered = 0
     if kind == p.NOTICE_RESPONSE or kind == p.PARAMETER_STATUS or kind == p.NOTIFICATION_RESPONSE:
         return REPLY_FORWARD
     if o.in_doubt:
@@ -208,6 +237,7 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
         return REPLY_VIOLATION
 
     if want == OWED_PARSE and kind == p.PARSE_COMPLETE:
+        o.answered = <uint32_t>(o.ring[o.head] >> 32)
         _pop(o)
         return verdict
     if want == OWED_BIND and kind == p.BIND_COMPLETE:
@@ -237,8 +267,8 @@ cdef class OwedDoor:
     def __dealloc__(self):
         owed_free(&self.o)
 
-    def request(self, int entry):
-        if owed_request(&self.o, <uint8_t>entry) < 0:
+    def request(self, int entry, uint32_t argument=0):
+        if owed_request(&self.o, <uint8_t>entry, argument) < 0:
             raise MemoryError
 
     def reply(self, bytes kind not None):
@@ -247,6 +277,16 @@ cdef class OwedDoor:
     @property
     def entries(self):
         return [owed_at(&self.o, i) for i in range(self.o.count)]
+
+    @property
+    def lost(self):
+        """Arguments of the Parses lost since the last look."""
+        out = [self.o.lost[i] for i in range(self.o.n_lost)]
+        self.o.n_lost = 0
+        return out
+
+    @property
+    def answered(self): return self.o.answered
 
     @property
     def copy(self): return CopyState(self.o.copy)

@@ -67,7 +67,7 @@ def startup(line: Line, tls: ClientTlsMode, *, local: bool = False) -> Exchange[
     ssl_seen = gss_seen = False
     answer = b""
     while True:
-        while len(line.data) < 4 and line.data[:1] != b"\x16":
+        if not line.data:
             line.feed((yield answer))
             answer = b""
         if line.data[0] == _TLS_HANDSHAKE and not ssl_seen and not gss_seen:
@@ -80,6 +80,9 @@ def startup(line: Line, tls: ClientTlsMode, *, local: bool = False) -> Exchange[
                     "received direct SSL connection request without ALPN protocol negotiation extension"
                 )
             continue
+        while len(line.data) < 4:
+            line.feed((yield answer))
+            answer = b""
         length = int.from_bytes(line.data[:4])
         if not 8 <= length <= MAX_STARTUP_PACKET:
             raise ProtocolViolation("invalid length of startup packet")

@@ -1,11 +1,12 @@
 """The one table of numbers that workers count: name, scope, kind, owner, unit, help.
 
-From it come the offsets of the shared-memory arrays (`_fields.pxd`, generated), Prometheus names and CloudWatch names. Where
-RDS Proxy has a metric (its manual lists 25), the field carries that name in snake_case and the original beside it. This
-module knows no memory: it lays words out, nothing else.
+From it come the offsets of the shared-memory arrays (`_fields.pxd`, generated), Prometheus names and CloudWatch
+names. Where RDS Proxy has a metric (its manual lists 25), the field carries that name in snake_case and the
+original beside it. This module knows no memory: it lays words out, nothing else.
 
-Each field has one writing thread in each worker, so that writing a number is a load and a store. The fields of the two
-threads lie on different cache lines. Derived fields have no words: the controller computes them where they are published.
+Each field has one writing thread in each worker, so that writing a number is a load and a store. The fields of
+the two threads lie on different cache lines. Derived fields have no words: the controller computes them where
+they are published.
 
 `python -m proxy.shm.fields` writes `_fields.pxd` again after a change here.
 """
@@ -77,7 +78,9 @@ class Field:
         return HISTOGRAM_WORDS if self.kind is Kind.HISTOGRAM else LENGTHS[self.labels]
 
 
-def _field(name: str, scope: Scope, kind: Kind, owner: Owner, text: str, metric: str = "", unit: str = "count") -> Field:
+def _field(
+    name: str, scope: Scope, kind: Kind, owner: Owner, text: str, metric: str = "", unit: str = "count"
+) -> Field:
     return Field(name, scope, kind, owner, text, metric, unit)
 
 
@@ -105,44 +108,80 @@ FIELDS: tuple[Field, ...] = (
     _field("cancels_forwarded", _E, _C, _RELAY, "Cancel requests passed on to the database"),
     _field("cancels_dropped", _E, _C, _RELAY, "Cancel requests with a wrong key, or nothing to cancel"),
     Field("client_closes", _E, _C, _RELAY, "Ready client connections closed, by reason", labels=Labels.CLOSE_REASON),
-    _field("query_response_latency", _E, _H, _RELAY, "Request in to answer out", "QueryResponseLatency", "microseconds"),
     _field(
-        "query_database_response_latency", _E, _H, _RELAY, "Time the database took",
-        "QueryDatabaseResponseLatency", "microseconds",
+        "query_response_latency", _E, _H, _RELAY, "Request in to answer out", "QueryResponseLatency", "microseconds"
     ),
     _field(
-        "database_connections_borrow_latency", _E, _H, _RELAY, "Time to get a database connection",
-        "DatabaseConnectionsBorrowLatency", "microseconds",
+        "query_database_response_latency",
+        _E,
+        _H,
+        _RELAY,
+        "Time the database took",
+        "QueryDatabaseResponseLatency",
+        "microseconds",
+    ),
+    _field(
+        "database_connections_borrow_latency",
+        _E,
+        _H,
+        _RELAY,
+        "Time to get a database connection",
+        "DatabaseConnectionsBorrowLatency",
+        "microseconds",
     ),
     _field("client_connections", _E, _G, _FRONT, "Open client connections", "ClientConnections"),
     _field("client_connections_closed", _E, _C, _FRONT, "Client connections closed", "ClientConnectionsClosed"),
     _field("client_connections_received", _E, _C, _FRONT, "Connection requests", "ClientConnectionsReceived"),
     _field("client_connections_in_setup", _E, _G, _FRONT, "Logins not finished", "ClientConnectionsInSetup"),
-    _field("client_connections_setup_succeeded", _E, _C, _FRONT, "Logins that worked", "ClientConnectionsSetupSucceeded"),
     _field(
-        "client_connections_setup_failed_auth", _E, _C, _FRONT, "Logins refused over authentication or TLS",
+        "client_connections_setup_succeeded", _E, _C, _FRONT, "Logins that worked", "ClientConnectionsSetupSucceeded"
+    ),
+    _field(
+        "client_connections_setup_failed_auth",
+        _E,
+        _C,
+        _FRONT,
+        "Logins refused over authentication or TLS",
         "ClientConnectionsSetupFailedAuth",
     ),
     _field("client_connections_tls", _E, _G, _FRONT, "Open client connections with TLS", "ClientConnectionsTLS"),
-    _field("client_connections_no_tls", _E, _G, _FRONT, "Open client connections without TLS", "ClientConnectionsNoTLS"),
+    _field(
+        "client_connections_no_tls", _E, _G, _FRONT, "Open client connections without TLS", "ClientConnectionsNoTLS"
+    ),
     _field("refused", _E, _C, _FRONT, "Connections refused over a limit, a bad startup packet, or while draining"),
     _field("cancels_received", _E, _C, _FRONT, "Cancel requests received"),
     # ------------------------------------------------------------ one target: connections to one database server
     _field("database_connections", _T, _G, _RELAY, "Open database connections", "DatabaseConnections"),
     _field(
-        "database_connections_with_tls", _T, _G, _RELAY, "Open database connections with TLS",
+        "database_connections_with_tls",
+        _T,
+        _G,
+        _RELAY,
+        "Open database connections with TLS",
         "DatabaseConnectionsWithTLS",
     ),
     _field(
-        "database_connections_currently_borrowed", _T, _G, _RELAY, "Borrowed by a client now",
+        "database_connections_currently_borrowed",
+        _T,
+        _G,
+        _RELAY,
+        "Borrowed by a client now",
         "DatabaseConnectionsCurrentlyBorrowed",
     ),
     _field(
-        "database_connections_currently_in_transaction", _T, _G, _RELAY, "In a transaction now",
+        "database_connections_currently_in_transaction",
+        _T,
+        _G,
+        _RELAY,
+        "In a transaction now",
         "DatabaseConnectionsCurrentlyInTransaction",
     ),
     _field(
-        "database_connections_currently_session_pinned", _T, _G, _RELAY, "Pinned to a client now",
+        "database_connections_currently_session_pinned",
+        _T,
+        _G,
+        _RELAY,
+        "Pinned to a client now",
         "DatabaseConnectionsCurrentlySessionPinned",
     ),
     _field("bytes_from_servers", _T, _C, _RELAY, "Bytes read from the database, TLS removed", unit="bytes"),
@@ -150,32 +189,62 @@ FIELDS: tuple[Field, ...] = (
     Field("closes", _T, _C, _RELAY, "Database connections closed, by reason", labels=Labels.CLOSE_REASON),
     Field("pins", _T, _C, _RELAY, "Sessions pinned to a database connection, by reason", labels=Labels.PIN_REASON),
     _field(
-        "query_database_response_latency", _T, _H, _RELAY, "Time the database took",
-        "QueryDatabaseResponseLatency", "microseconds",
+        "query_database_response_latency",
+        _T,
+        _H,
+        _RELAY,
+        "Time the database took",
+        "QueryDatabaseResponseLatency",
+        "microseconds",
     ),
     _field(
-        "database_connection_requests", _T, _C, _FRONT, "Attempts to open a database connection",
+        "database_connection_requests",
+        _T,
+        _C,
+        _FRONT,
+        "Attempts to open a database connection",
         "DatabaseConnectionRequests",
     ),
     _field(
-        "database_connection_requests_with_tls", _T, _C, _FRONT, "Attempts to open a database connection with TLS",
+        "database_connection_requests_with_tls",
+        _T,
+        _C,
+        _FRONT,
+        "Attempts to open a database connection with TLS",
         "DatabaseConnectionRequestsWithTLS",
     ),
     _field(
-        "database_connections_setup_succeeded", _T, _C, _FRONT, "Database connections that came up",
+        "database_connections_setup_succeeded",
+        _T,
+        _C,
+        _FRONT,
+        "Database connections that came up",
         "DatabaseConnectionsSetupSucceeded",
     ),
     _field(
-        "database_connections_setup_failed", _T, _C, _FRONT, "Database connections that failed to come up",
+        "database_connections_setup_failed",
+        _T,
+        _C,
+        _FRONT,
+        "Database connections that failed to come up",
         "DatabaseConnectionsSetupFailed",
     ),
     _field(
-        "max_database_connections_allowed", _T, _G, _DERIVED, "Ceiling of database connections (the limit word)",
+        "max_database_connections_allowed",
+        _T,
+        _G,
+        _DERIVED,
+        "Ceiling of database connections (the limit word)",
         "MaxDatabaseConnectionsAllowed",
     ),
     _field(
-        "availability_percentage", _T, _G, _DERIVED, "Share of time the target was available",
-        "AvailabilityPercentage", "percent",
+        "availability_percentage",
+        _T,
+        _G,
+        _DERIVED,
+        "Share of time the target was available",
+        "AvailabilityPercentage",
+        "percent",
     ),
 )
 

@@ -1,7 +1,8 @@
 """A log-linear histogram as read from shared memory: sums of the workers' buckets, percentiles, differences.
 
-Values are microseconds. 0 to 7 have a bucket each; above, each power of two is cut in eight, so a percentile is off by
-at most 1/8 of itself (a bucket's middle is reported: 1/16). Knows nothing of memory; `_segment` fills it.
+Values are microseconds. 0 to 7 have a bucket each; above, each power of two is cut in eight, so a percentile is
+off by at most 1/8 of itself (a bucket's middle is reported: 1/16). Knows nothing of memory; `_segment` fills
+it.
 """
 
 from dataclasses import dataclass

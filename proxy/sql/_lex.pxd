@@ -1,4 +1,4 @@
-# A resumable scanner over SQL text: which session state can this text touch? Text may come in any pieces; see `_lex.pyx`.
+# A resumable scanner over SQL text: which session state can this text touch? See `_lex.pyx`.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -17,5 +17,5 @@ def scan(
     std_strings: bool = True,
     ascii_safe: bool = True,
     cuts: Iterable[int] = (),
-    dialect: int = Dialect.POSTGRESQL,
+    dialect: int = ...,
 ) -> tuple[int, bytes]: ...

@@ -1,13 +1,13 @@
 """A resumable scanner over SQL text, one pass, about a nanosecond per byte: which session state can this text touch?
 
-Finds the tokens exactly as PostgreSQL's scan.l does, and hands those that may matter to `_rules`, which decides. Knows no
-message, session or server. A query may be gigabytes long and passes through in pieces: everything between two bytes is in
-`Lex`, and any split of a text gives the same answer. Bytes are looked at once, at most one ahead, and none is kept but the
-first 64 of a word that reaches over the end of a piece.
+Finds the tokens exactly as PostgreSQL's scan.l does, and hands those that may matter to `_rules`, which decides. Knows
+no message, session or server. A query may be gigabytes long and passes through in pieces: everything between two bytes
+is in `Lex`, and any split of a text gives the same answer. Nothing is kept of a text but the first 64 bytes of a word
+that reaches over the end of a piece.
 
-The states below are scan.l's start conditions plus one state for each place where it looks ahead. The text is read as the
-server reads it before conversion to its own encoding; that is right for every encoding in which an ASCII byte always is that
-ASCII character. In the others (SJIS, BIG5, GBK, UHC, JOHAB, GB18030) nothing is read: PIN_ENCODING.
+The states below are scan.l's start conditions plus one state for each place where it looks ahead. The text is read in
+the client's encoding, which is right for those in which an ASCII byte always is that ASCII character. In the others
+(SJIS, BIG5, GBK, UHC, JOHAB, GB18030) nothing is read: PIN_ENCODING.
 
 Between PostgreSQL versions, what one reads and another refuses is read (10 to 14: `1and`; 16: \\v is a blank).
 """
@@ -66,7 +66,8 @@ cdef enum Kind:          # of string: what a quote or backslash in it means
 
 cdef enum Class:         # of a byte, outside of quotes and comments
     C_OTHER = 0
-    C_BLANK, C_LETTER, C_DIGIT, C_QUOTE, C_DOUBLE_QUOTE, C_DOLLAR, C_DASH, C_SLASH, C_OPEN, C_CLOSE, C_COMMA, C_SEMICOLON, C_DOT
+    C_BLANK, C_LETTER, C_DIGIT, C_QUOTE, C_DOUBLE_QUOTE, C_DOLLAR, C_DASH, C_SLASH, C_OPEN, C_CLOSE, C_COMMA
+    C_SEMICOLON, C_DOT
 
 cdef enum:               # flags of a byte
     F_IDENT = 1          # may go on in an identifier
@@ -104,8 +105,8 @@ cdef int fill_tables() except -1:
         if c != b"\n"[0] and c != b"\r"[0]:
             FLAGS[c] |= F_LINE
     FLAGS[b"$"[0]] |= F_IDENT
-    for text, code in (("'", C_QUOTE), ('"', C_DOUBLE_QUOTE), ("$", C_DOLLAR), ("-", C_DASH), ("/", C_SLASH), ("(", C_OPEN),
-                       (")", C_CLOSE), (",", C_COMMA), (";", C_SEMICOLON), (".", C_DOT)):
+    for text, code in (("'", C_QUOTE), ('"', C_DOUBLE_QUOTE), ("$", C_DOLLAR), ("-", C_DASH), ("/", C_SLASH),
+                       ("(", C_OPEN), (")", C_CLOSE), (",", C_COMMA), (";", C_SEMICOLON), (".", C_DOT)):
         CLASS[ord(text)] = code
     return 0
 
@@ -174,7 +175,7 @@ cdef int string_state(Lex *lx, uint8_t kind) noexcept nogil:
 
 
 cdef int end_word(Lex *lx, int c) noexcept nogil:
-    """`word` is complete and `c` (-1: nothing) comes next. The state behind `c` if `c` belongs to it, as in e'; else -1."""
+    """`word` is complete and `c` (-1: nothing) comes next. The state behind `c` if `c` belongs to it (e'); else -1."""
     cdef uint8_t only = lx.word[0] | 0x20 if lx.word_len == 1 else 0
     if c == 0x27:        # '
         if only == 0x65:                     # e
@@ -553,9 +554,13 @@ cdef uint64_t lex_end(Lex *lx) noexcept nogil:
         token(lx, T_OTHER)
     elif state == S_NAME_QUOTE:
         end_name(lx)
-    elif state == S_DASH or state == S_SLASH or state == S_GAP_DASH or state == S_DOLLAR or state == S_TAG:
+    elif state == S_DASH or state == S_SLASH or state == S_GAP_DASH or state == S_DOLLAR:
         token(lx, T_OTHER)
-    elif (state in (S_COMMENT, S_COMMENT_STAR, S_COMMENT_SLASH, S_STRING, S_ESCAPES, S_BACKSLASH, S_NAME, S_QUOTED, S_QUOTED_TAG)):
+    elif state == S_TAG:                     # `$listen`, as in the middle of a text
+        token(lx, T_OTHER)
+        end_word(lx, -1)
+    elif state in (S_COMMENT, S_COMMENT_STAR, S_COMMENT_SLASH, S_STRING, S_ESCAPES, S_BACKSLASH, S_NAME,
+                   S_QUOTED, S_QUOTED_TAG):
         lx.rules.mask &= ~LEX_EMPTY
         rules_pin(&lx.rules, PIN_UNREADABLE)
     rules_end(&lx.rules)
@@ -569,7 +574,7 @@ cdef const uint8_t *lex_database(Lex *lx, Py_ssize_t *n) noexcept nogil:
 
 
 def scan(bytes text not None, std_strings=True, ascii_safe=True, cuts=(), dialect=POSTGRESQL):
-    """(mask, database) of a text fed in pieces, split at `cuts`. Each piece is a copy that ends where its memory ends."""
+    """(mask, database) of a text fed in pieces, split at `cuts`. Each is a copy that ends where its memory ends."""
     cdef Lex lx
     cdef Py_ssize_t n, start = 0
     cdef uint8_t *piece
@@ -587,5 +592,3 @@ def scan(bytes text not None, std_strings=True, ascii_safe=True, cuts=(), dialec
     mask = lex_end(&lx)
     name = lex_database(&lx, &n)
     return mask, name[:n] if mask & LEX_DROP_DATABASE else b""
-
-

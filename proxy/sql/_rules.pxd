@@ -1,4 +1,4 @@
-# What a statement means for the session: fed with tokens by `_lex`, knows no bytes outside of a token. One `Rules` per text.
+# What a statement means for the session: fed with tokens by `_lex`, knows no bytes outside of them.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -38,5 +38,5 @@ cdef void rules_start(Rules *r) noexcept nogil
 cdef void rules_token(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) noexcept nogil
 cdef void rules_end(Rules *r) noexcept nogil                # of a statement: `;` at depth 0, or the end of the text
 cdef void rules_pin(Rules *r, uint8_t reason) noexcept nogil
-# Words that matter wherever they stand: bit (first letter & 31) of [length], lengths below 64. May name words that do not matter.
+# Words that matter wherever they stand: bit (first letter & 31) of [length], length < 64. Others may share the bit.
 cdef const uint32_t *rules_notable() noexcept nogil

@@ -1,11 +1,11 @@
 """Which statements touch session state: the rules behind `_lex`, as a small machine over tokens.
 
-Knows PostgreSQL's grammar only where a pin depends on it. It may pin too much where two readings are possible, never too
-little; what the server would refuse as a syntax error may go either way, because then nothing of the text is executed.
+Knows PostgreSQL's grammar only where a pin depends on it. It may pin too much where two readings are possible, never
+too little; what the server would refuse as a syntax error may go either way: then nothing of the text is executed.
 
-Three things are followed at once: `head` (the beginning of a statement: SET LOCAL is not SET), `prev` (two words side by side:
-CREATE TEMP, nextval followed by a parenthesis) and `call` (the arguments of set_config, whose third may say "local").
-A boring statement leaves all three at rest after its first word; then `hot` is 0 and most tokens do not come here at all.
+Three things are followed at once: `head` (the beginning of a statement: SET LOCAL is not SET), `prev` (two tokens side
+by side: CREATE TEMP, nextval and a parenthesis) and `call` (the arguments of set_config, whose third may say "local").
+A boring statement leaves all three at rest after its first word; then `hot` is 0 and most tokens do not come here.
 """
 
 from libc.string cimport memcpy
@@ -19,10 +19,11 @@ from proxy._reasons cimport (
 
 cdef enum Word:
     W_NONE = 0
-    W_SET, W_RESET, W_DISCARD, W_LISTEN, W_LOAD, W_DECLARE, W_PREPARE, W_EXECUTE, W_DEALLOCATE, W_DO, W_CREATE, W_EXPLAIN
-    W_DROP, W_ALTER, W_BEGIN, W_LOCAL, W_GLOBAL, W_TRANSACTION, W_CONSTRAINTS, W_SESSION, W_AUTHORIZATION, W_ROLE, W_WITH
-    W_HOLD, W_FOR, W_AS, W_SELECT, W_DEFAULT, W_INSERT_TAIL, W_EXPLAIN_OPTION, W_REPLACE, W_TEMP, W_INTO, W_INSERT
-    W_DATABASE, W_IF, W_EXISTS, W_RENAME, W_TABLESPACE, W_TEMPLATE, W_TRUE, W_UESCAPE
+    W_SET, W_RESET, W_DISCARD, W_LISTEN, W_LOAD, W_DECLARE, W_PREPARE, W_EXECUTE, W_DEALLOCATE, W_DO, W_CREATE
+    W_EXPLAIN, W_DROP, W_ALTER, W_BEGIN, W_LOCAL, W_GLOBAL, W_TRANSACTION, W_CONSTRAINTS, W_SESSION
+    W_AUTHORIZATION, W_ROLE, W_WITH, W_HOLD, W_FOR, W_AS, W_SELECT, W_DEFAULT, W_INSERT_TAIL, W_EXPLAIN_OPTION
+    W_REPLACE, W_TEMP, W_INTO, W_INSERT, W_DATABASE, W_IF, W_EXISTS, W_RENAME, W_TABLESPACE, W_TEMPLATE, W_TRUE
+    W_UESCAPE
     W_INSERT_INTO        # INTO right behind INSERT or MERGE: what follows is a table's name
     W_INSERT_TEMP        # and that name is "temp", unless this is SELECT insert INTO TEMP name
     W_PG_TEMP            # from here on, quoting does not change the meaning
@@ -157,7 +158,10 @@ cdef uint8_t pin(Rules *r, uint8_t reason) noexcept nogil:
 
 
 cdef void take_name(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) noexcept nogil:
-    """Remember a database's name as the server will: folded unless quoted, cut to 63 bytes but not within a UTF-8 character."""
+    """Remember a database's name as the server will: folded unless quoted, cut to 63 bytes at the end of a character.
+
+    In UTF-8, that is; in a single-byte encoding a cut name may lose a few letters more here than there.
+    """
     cdef Py_ssize_t i
     if kind != T_WORD and kind != T_NAME:
         n = 0                                # TEMPLATE 'name': known to be there, not read
@@ -305,7 +309,7 @@ cdef uint8_t step_database(
         if word == (W_RENAME if head == H_ALTER_ACTION else W_TABLESPACE):
             r.mask |= LEX_DROP_DATABASE
         return H_REST
-    elif head == H_CREATE_DATABASE:          # this one is the new name; what is copied is template1 unless said otherwise
+    elif head == H_CREATE_DATABASE:          # this is the new name; what is copied is template1 unless said otherwise
         take_template1(r)
         r.mask |= LEX_DROP_DATABASE
         return H_CREATE_OPTIONS

@@ -1,8 +1,9 @@
 """Forking and reaping: the supervisor's hands. What to fork, and when, is the table's business.
 
-Each child gets a line to the supervisor (a SEQPACKET pair): it says "ready" on it, and the supervisor tells the controller
-there who lives. After the fork a child gives up what is the supervisor's: signal handlers, the wake-up socket, the lines of
-its siblings. It dies with the supervisor (PR_SET_PDEATHSIG), by SIGTERM, so that even then workers drain.
+Each child gets a line to the supervisor (a SEQPACKET pair): it says "ready" on it, and the supervisor tells the
+controller there who lives. After the fork a child gives up what is the supervisor's: signal handlers, the
+wake-up socket, the lines of its siblings. It dies with the supervisor (PR_SET_PDEATHSIG), by SIGTERM, so that
+even then workers drain.
 """
 
 import ctypes
@@ -60,7 +61,13 @@ class Children:
         return pid
 
     def _child(
-        self, name: str, body: Body, line: socket.socket, closed: list[socket.socket], parent: int, mask: set[int | signal.Signals]
+        self,
+        name: str,
+        body: Body,
+        line: socket.socket,
+        closed: list[socket.socket],
+        parent: int,
+        mask: set[int | signal.Signals],
     ) -> NoReturn:
         code = 1
         try:

@@ -1,9 +1,10 @@
-"""`sluiceway serve`: the supervisor process. It forks, reaps and restarts; it has no event loop, no threads, and opens no socket
-to anyone but its own children and the service manager, so that it can always fork safely.
+"""`sluiceway serve`: the supervisor process. It forks, reaps and restarts; it has no event loop, no threads, and
+opens no socket to anyone but its own children and the service manager, so that it can always fork safely.
 
-Decisions are the table's (`table.py`), forks are `children.py`'s; this file waits for something to happen and carries the two
-together. Signal handlers only enqueue (the interpreter's wake-up socket). What children run is named by entry points and
-given as plain callables: the controller's libraries are imported in the controller alone, after the fork.
+Decisions are the table's (`table.py`), forks are `children.py`'s; this file waits for something to happen and
+carries the two together. Signal handlers only enqueue (the interpreter's wake-up socket). What children run is
+named by entry points and given as plain callables: the controller's libraries are imported in the controller
+alone, after the fork.
 """
 
 import importlib
@@ -42,18 +43,23 @@ def _later(entry: str) -> Callable[..., Any]:
     return run
 
 
+_READ_SETTINGS = _later("proxy.controller.main:read_settings")
+_RUN_CONTROLLER = _later("proxy.controller.main:run_controller")
+_RUN_WORKER = _later("proxy.worker.main:run_worker")
+
+
 @dataclass(frozen=True, slots=True)
 class Programs:
     """What the processes run. Tests put their own in place.
 
     settings(config_path) -> {"workers", "run_dir", "drain_timeout", "text"}, or exits with its errors printed
     controller(segment, links, line, accepted, config_path, run_dir) -> exit code
-    worker(segment, index, link, line) -> exit code
+    worker(segment, index, link, line, accepted) -> exit code
     """
 
-    settings: Callable[..., packets.Message] = _later("proxy.controller.main:read_settings")
-    controller: Callable[..., int] = _later("proxy.controller.main:run_controller")
-    worker: Callable[..., int] = _later("proxy.worker.main:run_worker")
+    settings: Callable[..., packets.Message] = _READ_SETTINGS
+    controller: Callable[..., int] = _RUN_CONTROLLER
+    worker: Callable[..., int] = _RUN_WORKER
     preload: tuple[str, ...] = ("proxy.worker.main",)  # imported before the fork, so that all workers share its memory
 
 
@@ -183,8 +189,8 @@ class Supervisor:
         )
 
     def _run_worker(self, index: int, line: socket.socket) -> int:
-        self.accepted.close()
-        return self.programs.worker(segment=self.segment, index=index, link=self.links[index][1], line=line)
+        link = self.links[index][1]
+        return self.programs.worker(segment=self.segment, index=index, link=link, line=line, accepted=self.accepted)
 
     def _announce(self) -> None:
         workers = "1 worker" if self.table.workers == 1 else f"{self.table.workers} workers"

@@ -1,6 +1,7 @@
 """Messages to the service manager (sd_notify(3)): READY, RELOADING, STOPPING, WATCHDOG, STATUS, over $NOTIFY_SOCKET.
 
-A handful of datagrams, so it is written here and not taken from libsystemd. Without $NOTIFY_SOCKET it does nothing.
+A handful of datagrams, so it is written here and not taken from libsystemd. Without $NOTIFY_SOCKET it does
+nothing.
 """
 
 import contextlib

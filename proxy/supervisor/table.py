@@ -1,7 +1,7 @@
 """The supervisor's decisions, sans-IO: exits, signals, heartbeats and `now` go in, actions come out.
 
-It knows children by name ("controller", "worker 0", …) and time as a number of seconds; it forks nothing, kills nothing and
-reads no clock. `main.py` carries the actions out and reports what came of them.
+It knows children by name ("controller", "worker 0", …) and time as a number of seconds; it forks nothing, kills
+nothing and reads no clock. `main.py` carries the actions out and reports what came of them.
 
     phase     BOOTING ──all ready──▶ RUNNING ──TERM──▶ DRAINING ──INT, deadline──▶ FAST ──deadline──▶ SIGKILL
                  └──a child says "cannot boot"──▶ FAST, then exit 78
@@ -209,8 +209,8 @@ class Table:
             self.code = CANNOT_BOOT
             actions.append(Log("critical", f"{child.name} cannot boot: stopping"))
             return actions + self._stop_fast(now)
-        # Once it was up, a SIGKILL that is not ours (an operator, the kernel out of memory) or an orderly exit says nothing
-        # against the next start: growing delays would only leave more of the work undone.
+        # Once it was up, a SIGKILL that is not ours (an operator, the kernel out of memory) or an orderly exit says
+        # nothing against the next start: growing delays would only leave more of the work undone.
         foreign = (status == Exited(0) or status == Killed(signal.SIGKILL)) and not child.killed
         self._back_off(child, now, grow=not (foreign and was is Life.READY))
         actions.append(Log("error", f"{child.name} (pid {pid}) {status}: starting again in {child.backoff:g} s"))
@@ -284,7 +284,13 @@ class Table:
     def view(self) -> list[dict[str, object]]:
         """Who lives, for the controller and so for operators."""
         return [
-            {"worker": c.worker, "pid": c.pid if c.life is not Life.DOWN else 0, "state": c.life.value, "restarts": c.restarts}
+            {
+                "worker": c.worker,
+                "pid": c.pid if c.life is not Life.DOWN else 0,
+                "died": c.pid if c.life is Life.DOWN else 0,  # 0: never born
+                "state": c.life.value,
+                "restarts": c.restarts,
+            }
             for c in self.children.values()
             if c.worker is not None
         ]
@@ -328,14 +334,19 @@ class Table:
             if now - moved_at >= patience:
                 child.aborted_at = now
                 return [
-                    Log("error", f"{child.name} (pid {child.pid}): its {thread} thread has stood still for {patience:g} s"),
+                    Log(
+                        "error",
+                        f"{child.name} (pid {child.pid}): its {thread} thread has stood still for {patience:g} s",
+                    ),
                     Kill(child.name, child.pid, signal.SIGABRT),
                 ]
         return []
 
     def _kill_workers(self, signum: int) -> list[Action]:
         return [
-            Kill(c.name, c.pid, signum) for c in self.children.values() if c.worker is not None and c.life is not Life.DOWN
+            Kill(c.name, c.pid, signum)
+            for c in self.children.values()
+            if c.worker is not None and c.life is not Life.DOWN
         ]
 
     def _stop_fast(self, now: float) -> list[Action]:

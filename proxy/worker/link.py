@@ -1,8 +1,9 @@
 """The worker's end of its link to the controller: snapshots come in, verbs come in, answers go out.
 
-Either side may die and be born again on the same socket, with messages of the dead still in it. So each life has a nonce and
-each message names the life it is for: a successor never obeys what its predecessor was told. Snapshots are applied one at a
-time and in order; of several that wait, only the newest. The link does not know what a snapshot holds.
+Either side may die and be born again on the same socket, with messages of the dead still in it. So each life
+has a nonce and each message names the life it is for: a successor never obeys what its predecessor was told.
+Snapshots are applied one at a time and in order; of several that wait, only the newest. The link does not know
+what a snapshot holds.
 """
 
 import asyncio
@@ -27,23 +28,32 @@ class ControllerLink:
     def __init__(self, sock: socket.socket, apply: Apply, handle: Handle) -> None:
         self._apply = apply
         self._handle = handle
+        self._socket = sock
         self._nonce = secrets.token_hex(8)
         self._peer = ""
         self.version = 0  # applied
         self._newest: Snapshot | None = None
         self._applying: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._channel = packets.Channel(sock, self._on_message)
-        self._say({"hello": self._nonce, "version": 0})
+        self._channel: packets.Channel | None = None
+
+    def open(self) -> None:
+        """Introduces this worker, with the version it has already."""
+        self._channel = packets.Channel(self._socket, self._on_message)
+        self._greet()
+
+    def _greet(self) -> None:
+        self._say({"hello": self._nonce, "version": self.version, "pid": os.getpid()})
 
     def _say(self, message: packets.Message) -> None:
-        self._channel.send({**message, "from": self._nonce, "to": self._peer})
+        if self._channel is not None:
+            self._channel.send({**message, "from": self._nonce, "to": self._peer})
 
     def _on_message(self, message: packets.Message, fd: int | None) -> None:
         try:
             if "hello" in message:  # a new controller asks who is there
                 self._peer = message["hello"]
-                self._say({"hello": self._nonce, "version": self.version})
+                self._greet()
                 return
             if message.get("to") != self._nonce:
                 return
@@ -92,4 +102,5 @@ class ControllerLink:
         for task in (*self._tasks, self._applying):
             if task is not None:
                 task.cancel()
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()

@@ -1,8 +1,8 @@
 """A worker process: the relay thread beside the front's loop, from the fork to the exit code.
 
-Composition root of the data plane. The main thread runs uvloop with the front (logins, dialling); a second thread runs the relay,
-which holds no GIL. Snapshots and verbs come over the link; with the first snapshot in force the worker is ready. Nothing of AWS and
-no HTTP is imported here.
+Composition root of the data plane. The main thread runs uvloop with the front (logins, dialling); a second
+thread runs the relay, which holds no GIL. Snapshots and verbs come over the link; with the first snapshot in
+force the worker is ready. Nothing of AWS and no HTTP is imported here.
 
     TERM   listeners close, transactions end, clients between transactions are told; at the deadline the rest is closed
     INT    all clients are told and closed now
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import uvloop
 
+from proxy.control.accepted import AcceptedFile
 from proxy.model import Snapshot
 from proxy.net import packets
 from proxy.shm._segment import Segment
@@ -69,12 +70,21 @@ def build(segment: Segment, index: int) -> tuple[RelayThread, FrontLike]:
 
 
 class Worker:
-    def __init__(self, segment: Segment, index: int, link: socket.socket, line: socket.socket, parts: Build) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        index: int,
+        link: socket.socket,
+        line: socket.socket,
+        accepted: AcceptedFile,
+        parts: Build,
+    ) -> None:
         self.segment = segment
         self.index = index
         self.relay, self.front = parts(segment, index)
-        self._link_socket = link
+        self._link = ControllerLink(link, self._apply, self.front.handle)
         self._line = line
+        self._accepted = accepted
         self._ready = False
         self._drain_timeout = 0.0  # until there is a snapshot there is nobody to wait for
         self._stopping = False  # seen by the relay thread: from here on its return is no accident
@@ -92,16 +102,34 @@ class Worker:
         thread.start()
         self._beat()
         await self.front.start()
-        link = ControllerLink(self._link_socket, self._apply, self.front.handle)
+        self._start = asyncio.create_task(self._resume())
         try:
             return await self._code
         finally:
-            link.close()
+            self._start.cancel()
+            self._link.close()
             self._stopping = True
             self.relay.stop()
             thread.join(JOIN_S)
             if thread.is_alive():  # not worth a hang: the process ends now
                 log.error("the relay thread does not stop")
+
+    async def _resume(self) -> None:
+        """What a predecessor served, at once and without a controller; then the controller may speak."""
+        accepted = self._accepted.read()
+        self._accepted.close()
+        if accepted is not None and accepted.snapshot is not None:
+            try:
+                for target in accepted.paused:
+                    await self.front.handle("pause", {"target": target})
+                await self._apply(accepted.snapshot)
+                if accepted.drain_until is not None:
+                    await self.front.handle("drain", {"deadline": max(0.0, accepted.drain_until - time.monotonic())})
+            except Exception:  # said already, and the end has begun if it was about the snapshot
+                log.debug("resuming failed", exc_info=True)
+            else:
+                self._link.version = accepted.snapshot.version
+        self._link.open()
 
     def _relay_thread(self) -> None:
         # Signals are the main thread's: one that interrupted the relay's epoll would only cost a turn.
@@ -123,7 +151,9 @@ class Worker:
             await self.front.apply(snapshot)
         except Exception as e:
             if not self._ready:
-                log.critical("cannot boot: %s", "; ".join(map(str, e.exceptions)) if isinstance(e, ExceptionGroup) else e)
+                log.critical(
+                    "cannot boot: %s", "; ".join(map(str, e.exceptions)) if isinstance(e, ExceptionGroup) else e
+                )
                 self._finish(CANNOT_BOOT)
             raise
         self._drain_timeout = snapshot.drain_timeout
@@ -161,11 +191,19 @@ class Worker:
             self._code.set_result(code)
 
 
-def run_worker(*, segment: Segment, index: int, link: socket.socket, line: socket.socket, parts: Build = build) -> int:
+def run_worker(
+    *,
+    segment: Segment,
+    index: int,
+    link: socket.socket,
+    line: socket.socket,
+    accepted: AcceptedFile,
+    parts: Build = build,
+) -> int:
     """The body of a worker process; its exit code."""
 
     async def main() -> int:
-        return await Worker(segment, index, link, line, parts).run()
+        return await Worker(segment, index, link, line, accepted, parts).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())

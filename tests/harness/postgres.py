@@ -6,7 +6,6 @@ user, because PostgreSQL refuses root. The server dies with the process that sta
 Accounts: superuser postgres/postgres, role app/apppw (may create databases), database `test` owned by app.
 """
 
-import ctypes
 import os
 import pwd
 import re
@@ -15,18 +14,16 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from glob import glob
 from pathlib import Path
 from typing import Any, Self
 
 from tests.harness.certs import Certificate, self_signed
 from tests.harness.ports import free_port
+from tests.harness.processes import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _START_LIMIT_S = 30.0
-_libc = ctypes.CDLL(None, use_errno=True)
-
 DEFAULTS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -74,13 +71,6 @@ def unprivileged_user() -> pwd.struct_passwd | None:
         except KeyError:
             continue
     raise RuntimeError("running as root, and neither the user postgres nor nobody exists to run PostgreSQL as")
-
-
-def _die_with_parent(sig: int) -> Callable[[], None]:
-    def in_child() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, sig)
-
-    return in_child
 
 
 class Postgres:
@@ -266,7 +256,7 @@ class Postgres:
             # a session of its own: Ctrl-C in the terminal is for us, and we stop the server in our own order
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                preexec_fn=_die_with_parent(signal.SIGINT),  # noqa: PLW1509 - one prctl, no lock taken
+                preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 - one prctl, no lock taken
                 **self._as_owner(),
             )  # fmt: skip
         deadline = time.monotonic() + _START_LIMIT_S

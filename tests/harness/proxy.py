@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,35 +23,10 @@ from tests.harness import toml
 from tests.harness.certs import Certificate
 from tests.harness.ports import free_port
 from tests.harness.postgres import Postgres
+from tests.harness.processes import children, die_with_parent, state, wait_until
 
 _START_LIMIT_S = 15.0
 _STOP_LIMIT_S = 20.0
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 5.0, what: str = "") -> None:
-    """Returns as soon as `condition()` holds; fails after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {what or condition}"
-        time.sleep(0.01)
-
-
-def children(pid: int) -> list[int]:
-    """Living child processes (zombies do not count)."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-    return [child for child in found if _state(child) not in {"Z", ""}]
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 class ProxyUnderTest:
@@ -73,9 +48,11 @@ class ProxyUnderTest:
         config: str | None = None,
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        alone: bool = True,
     ) -> None:
-        """Mappings are laid over the defaults, table by table. `config` replaces the whole file; {port}, {run_dir},
-        {target} and {secret} in it are filled in."""
+        """Mappings are laid over the defaults, table by table. `config` replaces the whole file; {port},
+        {metrics_port}, {run_dir}, {target} and {secret} in it are filled in.
+        `alone`: nobody else connects to `pg` as this user, so at the end none of its connections may be left."""
         self.pg = pg
         self.host, self.port = "127.0.0.1", free_port()
         self.metrics_port = free_port()
@@ -85,12 +62,16 @@ class ProxyUnderTest:
         self.config_path = self.folder / "sluiceway.toml"
         self.log_path, self.out_path = self.folder / "log", self.folder / "out"
         self.tls = tls
+        self._alone = alone
         self._arguments, self._env = list(arguments), dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._secrets = [self._write_secret(name, password) for name, password in users]
         if config is not None:
             target = f"{pg.host}:{pg.port}" if pg else ""
-            names = {"port": self.port, "run_dir": self.run_dir, "target": target, "secret": self._secrets[0]}
+            names = {
+                "port": self.port, "metrics_port": self.metrics_port, "run_dir": self.run_dir,
+                "target": target, "secret": self._secrets[0],
+            }  # fmt: skip
             for name, text in names.items():
                 config = config.replace("{" + name + "}", str(text))
             self.config_path.write_text(config)
@@ -150,9 +131,11 @@ class ProxyUnderTest:
         """Returns when every listener is open: the proxy says so in one line on its standard output."""
         command = [*self.command, "serve", "-c", str(self.config_path), *self._arguments]
         with self.log_path.open("ab") as log, self.out_path.open("wb") as out:
+            # a session of its own: Ctrl-C is for whoever runs this, who then stops the proxy in order
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.environment
-            )
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.environment, start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one prctl, no lock taken
+            )  # fmt: skip
         deadline = time.monotonic() + _START_LIMIT_S
         while b"\n" not in self.out_path.read_bytes():
             code = self._process.poll()
@@ -174,12 +157,12 @@ class ProxyUnderTest:
             self.kill()
             raise AssertionError(f"the proxy did not stop within {limit_s} s:\n{self.log()}") from None
         self._process = None
-        left = [pid for pid in mine if _state(pid) not in {"Z", ""}]
+        left = [pid for pid in mine if state(pid) not in {"Z", ""}]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert code == 0, f"the proxy ended with {code}:\n{self.log()}"
         assert not left, f"processes {left} outlived the proxy:\n{self.log()}"
-        if self.pg is not None:
+        if self.pg is not None and self._alone:
             wait_until(lambda: self.server_connections() == 0, what=f"no server connection left; log:\n{self.log()}")
 
     def kill(self) -> None:
@@ -276,11 +259,12 @@ class ProxyUnderTest:
         assert self.pg is not None
         return self.pg.connections(self.user)
 
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+    def log(self, most: int = 8000) -> str:
+        """The last `most` characters of its log; 0 for all of it."""
+        return self.log_path.read_text(errors="replace")[-most:] if self.log_path.exists() else ""
 
     def wait_for_log(self, text: str, limit_s: float = 5.0) -> None:
-        wait_until(lambda: text in self.log(), limit_s, f"{text!r} in the log:\n{self.log()}")
+        wait_until(lambda: text in self.log(0), limit_s, f"{text!r} in the log:\n{self.log()}")
 
     def dsn(self, *, user: str = "", password: str = "", database: str = "", **more: object) -> str:
         """libpq keywords for a connection through the proxy."""

@@ -1,8 +1,9 @@
-"""The proxy's processes with small bodies, started as `python bodies.py CONFIG SCENARIO`: what the tests of this folder run.
+"""The proxy's processes with small bodies, started as `python bodies.py CONFIG SCENARIO`: what the tests of this
+folder run.
 
-`plain`: controller and workers are a few lines, to watch the supervisor alone; what they do is told by files in the
-folder of the configuration. `links`: the real controller and the real worker around a front of a few lines, which listens
-on the configured endpoints and greets each client with its pid and the version in force.
+`plain`: controller and workers are a few lines, to watch the supervisor alone; what they do is told by files in
+the folder of the configuration. `links`: the real controller and the real worker around a front of a few lines,
+which listens on the configured endpoints and greets each client with its pid and the version in force.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import Any
 from proxy.model import Snapshot
 from proxy.net import packets
 from proxy.shm._segment import Segment
+from proxy.supervisor import table
 from proxy.supervisor.main import Programs, serve
 from proxy.supervisor.table import CANNOT_BOOT
 
@@ -63,29 +65,30 @@ class Plain:
         heard, tell = os.pipe()
         os.set_blocking(tell, False)
         signal.set_wakeup_fd(tell)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, lambda *_: None)
+        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(caught, lambda *_: None)
         if not self._is(name, "silent"):
             packets.send(line, {"ready": True, "greeting": "endpoint plain"})
+        lines: list[socket.socket] = [line]
         while True:
             if worker is not None and not self._is(name, "hangs"):
                 segment.beat(worker, time.monotonic_ns())
                 segment.beat_relay(worker, time.monotonic_ns())
-            readable, _, _ = select.select([heard, line], [], [], 0.2)
-            if line in readable:
-                message, _ = packets.receive(line)
-                self._note(name, f"told {message}")
+            readable, _, _ = select.select([heard, *(each.fileno() for each in lines)], [], [], 0.2)
+            if line.fileno() in readable:
+                try:
+                    message, _ = packets.receive(line)
+                except EOFError:  # the supervisor is dead; its death signal says what to do
+                    lines.clear()
+                else:
+                    self._note(name, f"told {message}")
             if heard not in readable:
                 continue
             for signum in os.read(heard, 100):
                 self._note(name, f"signal {signal.Signals(signum).name}")
                 if signum == signal.SIGHUP:
                     packets.send(line, {"reloaded": "as told"})
-                elif self._is(name, "deaf") and signum != signal.SIGINT:
-                    continue
-                elif self._is(name, "dead"):
-                    continue
-                else:
+                elif not self._is(name, "deaf") or signum == signal.SIGINT:
                     return 0
 
 
@@ -188,6 +191,9 @@ def linked_worker(**arguments: Any) -> int:
 
 if __name__ == "__main__":
     config = Path(sys.argv[1])
+    # the processes are real; ten seconds of real waiting would show no more than one
+    table.STALE_S = float(os.environ.get("TEST_STALE_S", table.STALE_S))
+    table.FAST_S = float(os.environ.get("TEST_FAST_S", table.FAST_S))
     if sys.argv[2] == "plain":
         plain = Plain(config.parent)
         programs = Programs(settings=plain.settings, controller=plain.controller, worker=plain.worker, preload=())

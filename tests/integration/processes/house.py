@@ -9,10 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import proxy as package
-from tests.harness.proxy import children, wait_until
+from tests.harness.processes import children, wait_until
 
 BODIES = Path(__file__).with_name("bodies.py")
 
@@ -36,7 +36,9 @@ class House:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.process.poll() is None:
             for pid in [*children(self.process.pid), self.process.pid]:
                 try:
@@ -120,7 +122,7 @@ class Manager:
         self._socket.close()
 
 
-def ask(run_dir: Path, verb: str, arguments: Mapping[str, object] | None = None) -> tuple[int, object]:
+def ask(run_dir: Path, verb: str, arguments: Mapping[str, object] | None = None) -> tuple[int, Any]:
     """One request on the control socket: (status, answer). GET without arguments, else POST."""
     import http.client
 

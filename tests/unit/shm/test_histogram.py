@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from proxy.shm._segment import Segment
 from proxy.shm.fields import BUCKETS
 from proxy.shm.histogram import Histogram, lower_bound, upper_bound
-from proxy.shm._segment import Segment
 
 FIELD = ("endpoint", 0, "query_response_latency")
 
@@ -18,7 +18,7 @@ def bucket_of(value: int) -> int:
     return bucket
 
 
-def test_bounds_meet_and_cover_everything():
+def test_bounds_meet_and_cover_everything() -> None:
     assert lower_bound(0) == 0
     for bucket in range(BUCKETS):
         assert lower_bound(bucket) < upper_bound(bucket) == lower_bound(bucket + 1)
@@ -26,17 +26,17 @@ def test_bounds_meet_and_cover_everything():
 
 
 @pytest.mark.parametrize("bucket", [0, 1, 7, 8, 9, 15, 16, 17, 23, 24, 100, BUCKETS - 2, BUCKETS - 1])
-def test_a_value_lands_between_the_bounds_of_its_bucket(bucket):
+def test_a_value_lands_between_the_bounds_of_its_bucket(bucket: int) -> None:
     assert bucket_of(lower_bound(bucket)) == bucket
     assert bucket_of(upper_bound(bucket) - 1) == bucket
 
 
 @pytest.mark.parametrize("value", [1 << 32, 1 << 40, (1 << 64) - 1])
-def test_what_is_too_large_counts_in_the_last_bucket(value):
+def test_what_is_too_large_counts_in_the_last_bucket(value: int) -> None:
     assert bucket_of(value) == BUCKETS - 1
 
 
-def test_count_and_sum_are_exact():
+def test_count_and_sum_are_exact() -> None:
     segment = Segment(2, endpoints=1, targets=1, permits=1)
     values = [0, 3, 8, 1000, 1 << 33]
     for i, value in enumerate(values):
@@ -48,7 +48,7 @@ def test_count_and_sum_are_exact():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_percentiles_are_off_by_at_most_one_sixteenth(seed):
+def test_percentiles_are_off_by_at_most_one_sixteenth(seed: int) -> None:
     rng = random.Random(seed)
     values = sorted(int(rng.lognormvariate(6, 2)) + 1 for _ in range(5000))
     segment = Segment(1, endpoints=1, targets=1, permits=1)
@@ -60,7 +60,7 @@ def test_percentiles_are_off_by_at_most_one_sixteenth(seed):
         assert histogram.percentile(share) == pytest.approx(exact, rel=1 / 16, abs=0.5), f"seed {seed}, {share}"
 
 
-def test_a_difference_of_two_readings():
+def test_a_difference_of_two_readings() -> None:
     segment = Segment(1, endpoints=1, targets=1, permits=1)
     segment.observe(0, *FIELD, 5)
     before = segment.histogram(*FIELD)
@@ -69,6 +69,6 @@ def test_a_difference_of_two_readings():
     assert (since.count, since.sum, sum(since.buckets)) == (1, 100, 1)
 
 
-def test_nothing_has_no_percentile():
+def test_nothing_has_no_percentile() -> None:
     assert Histogram(0, 0).percentile(0.5) == 0.0
     assert Histogram(0, 0).mean == 0.0

@@ -1,9 +1,10 @@
-"""The segment between real processes: permits stay exact, rings stay in order, whoever is killed at whatever instruction."""
+"""The segment between real processes: permits stay exact, rings stay in order, whoever is killed, and wherever."""
 
 import os
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 
 from proxy.shm._segment import Segment
 
@@ -26,7 +27,7 @@ def reap(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_competing_workers_never_exceed_the_limit():
+def test_competing_workers_never_exceed_the_limit() -> None:
     segment = Segment(4, endpoints=1, targets=1, permits=64)
     segment.set_limit(0, LIMIT)
 
@@ -46,12 +47,12 @@ def test_competing_workers_never_exceed_the_limit():
         for slot in held:
             segment.give_permit(0, slot)
 
-    pids = [forked(lambda w=worker: compete(w)) for worker in range(4)]
+    pids = [forked(partial(compete, worker)) for worker in range(4)]
     assert [reap(pid) for pid in pids] == [0] * 4
     assert segment.permits_used(0) == 0
 
 
-def test_permits_of_the_killed_come_back_exactly():
+def test_permits_of_the_killed_come_back_exactly() -> None:
     segment = Segment(3, endpoints=1, targets=2, permits=64)
     segment.set_limit(0, LIMIT)
     segment.set_limit(1, LIMIT)
@@ -70,7 +71,7 @@ def test_permits_of_the_killed_come_back_exactly():
 
     for round_ in range(30):
         read, write = os.pipe()
-        pids = {worker: forked(lambda w=worker: grab(w, write)) for worker in (1, 2)}
+        pids = {worker: forked(partial(grab, worker, write)) for worker in (1, 2)}
         os.close(write)
         got = 0
         while got < 2:
@@ -95,7 +96,7 @@ def test_permits_of_the_killed_come_back_exactly():
     assert segment.permits_used(0) == 0
 
 
-def test_a_ring_between_processes_loses_and_reorders_nothing():
+def test_a_ring_between_processes_loses_and_reorders_nothing() -> None:
     segment = Segment(2, endpoints=1, targets=1, permits=1)
     total = 20_000
 
@@ -120,7 +121,7 @@ def test_a_ring_between_processes_loses_and_reorders_nothing():
     assert segment.pop(1, 0) is None
 
 
-def test_a_ring_survives_the_death_of_its_producer():
+def test_a_ring_survives_the_death_of_its_producer() -> None:
     segment = Segment(2, endpoints=1, targets=1, permits=1)
 
     def produce() -> None:

@@ -1,20 +1,22 @@
 """The segment in one process: words, permits, wants, rings, and what a burial clears."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from proxy.shm._segment import Segment
 
 
-def small(workers=2):
+def small(workers: int = 2) -> Segment:
     return Segment(workers, endpoints=2, targets=2, permits=64)
 
 
 # ---------------------------------------------------------------- words
 
 
-def test_readers_sum_over_workers():
+def test_readers_sum_over_workers() -> None:
     segment = small()
     segment.add(0, "endpoint", 1, "query_requests", 5)
     segment.add(1, "endpoint", 1, "query_requests")
@@ -23,7 +25,7 @@ def test_readers_sum_over_workers():
     assert segment.read("endpoint", 0, "query_requests") == 0
 
 
-def test_gauges_go_down_also_below_zero_in_one_worker():
+def test_gauges_go_down_also_below_zero_in_one_worker() -> None:
     segment = small()
     segment.add(0, "target", 0, "database_connections", 3)
     segment.add(1, "target", 0, "database_connections", -1)
@@ -31,7 +33,7 @@ def test_gauges_go_down_also_below_zero_in_one_worker():
     assert segment.read("target", 0, "database_connections", 1) == -1
 
 
-def test_arrays_count_by_reason():
+def test_arrays_count_by_reason() -> None:
     segment = small()
     segment.add(0, "target", 1, "pins", 2, element=3)
     segment.add(1, "target", 1, "pins", element=16)
@@ -56,23 +58,23 @@ def test_arrays_count_by_reason():
         lambda s: s.pop(2, 0),
     ],
 )
-def test_what_is_outside_is_refused(call):
+def test_what_is_outside_is_refused(call: Callable[[Segment], object]) -> None:
     with pytest.raises(LookupError):
         call(small())
 
 
 @pytest.mark.parametrize("workers", [0, -1, 129])
-def test_the_number_of_workers_has_bounds(workers):
+def test_the_number_of_workers_has_bounds(workers: int) -> None:
     with pytest.raises(ValueError, match="workers"):
         Segment(workers)
 
 
-def test_a_counter_is_no_histogram():
+def test_a_counter_is_no_histogram() -> None:
     with pytest.raises(TypeError):
         small().observe(0, "endpoint", 0, "query_requests", 1)
 
 
-def test_heartbeats_of_both_threads():
+def test_heartbeats_of_both_threads() -> None:
     segment = small()
     assert segment.heartbeat_of(1) == (0, 0)
     segment.beat_relay(1, 17)
@@ -84,7 +86,7 @@ def test_heartbeats_of_both_threads():
 # ---------------------------------------------------------------- permits
 
 
-def test_permits_end_at_the_limit():
+def test_permits_end_at_the_limit() -> None:
     segment = small()
     assert segment.take_permit(0, 0) == -1, "without a limit there are none"
     segment.set_limit(0, 3)
@@ -97,7 +99,7 @@ def test_permits_end_at_the_limit():
     assert segment.take_permit(0, 0) == slots[1]
 
 
-def test_a_lowered_limit_holds_although_lower_slots_come_free():
+def test_a_lowered_limit_holds_although_lower_slots_come_free() -> None:
     segment = small()
     segment.set_limit(0, 20)
     slots = [segment.take_permit(0, 0) for _ in range(20)]
@@ -115,7 +117,7 @@ def test_a_lowered_limit_holds_although_lower_slots_come_free():
     assert [segment.take_permit(0, 1) >= 0 for _ in range(3)] == [True, True, False]
 
 
-def test_a_limit_beyond_the_table_is_the_table():
+def test_a_limit_beyond_the_table_is_the_table() -> None:
     segment = small()
     segment.set_limit(0, 1_000_000)
     assert segment.limit(0) == 64
@@ -125,7 +127,7 @@ def test_a_limit_beyond_the_table_is_the_table():
 # ---------------------------------------------------------------- wants
 
 
-def test_the_longest_want_is_served_first():
+def test_the_longest_want_is_served_first() -> None:
     segment = small(workers=3)
     assert segment.longest_want(0) == -1
     segment.set_want(0, 2, 100)
@@ -141,7 +143,7 @@ def test_the_longest_want_is_served_first():
 # ---------------------------------------------------------------- rings
 
 
-def test_a_ring_keeps_order_and_bounds():
+def test_a_ring_keeps_order_and_bounds() -> None:
     segment = small()
     messages = [bytes([i]) * (1 + i % 120) for i in range(64)]
     assert all(segment.push(0, 1, message) for message in messages)
@@ -150,7 +152,7 @@ def test_a_ring_keeps_order_and_bounds():
     assert [segment.pop(1, 0) for _ in range(65)] == [*messages, None]
 
 
-def test_a_ring_goes_round():
+def test_a_ring_goes_round() -> None:
     segment = small()
     for i in range(1000):
         assert segment.push(1, 0, i.to_bytes(4, "big"))
@@ -158,12 +160,12 @@ def test_a_ring_goes_round():
 
 
 @pytest.mark.parametrize("size", [0, 121])
-def test_a_message_has_1_to_120_bytes(size):
+def test_a_message_has_1_to_120_bytes(size: int) -> None:
     with pytest.raises(ValueError, match="bytes"):
         small().push(0, 1, bytes(size))
 
 
-def test_waking_makes_the_eventfd_readable():
+def test_waking_makes_the_eventfd_readable() -> None:
     segment = small()
     segment.wake(1)
     segment.wake(1)
@@ -175,7 +177,7 @@ def test_waking_makes_the_eventfd_readable():
 # ---------------------------------------------------------------- burial
 
 
-def test_a_burial_clears_what_was_open_and_keeps_what_happened():
+def test_a_burial_clears_what_was_open_and_keeps_what_happened() -> None:
     segment = small()
     segment.set_limit(0, 8)
     for worker in (0, 1):
@@ -204,7 +206,7 @@ def test_a_burial_clears_what_was_open_and_keeps_what_happened():
     assert segment.pop(0, 1) == b"from the dead"
 
 
-def test_a_burial_wakes_those_who_wait_for_a_permit():
+def test_a_burial_wakes_those_who_wait_for_a_permit() -> None:
     segment = small(workers=3)
     segment.set_want(1, 0, 10)
     segment.bury(2)
@@ -213,9 +215,13 @@ def test_a_burial_wakes_those_who_wait_for_a_permit():
         os.eventfd_read(segment.wake_fd(1))
 
 
-def test_no_descriptor_is_left_behind():
-    before = len(os.listdir("/proc/self/fd"))
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_descriptor_is_left_behind() -> None:
+    before = descriptors()
     segments = [small(4) for _ in range(10)]
-    assert len(os.listdir("/proc/self/fd")) == before + 40
+    assert descriptors() == before + 40
     segments.clear()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before

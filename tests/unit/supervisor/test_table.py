@@ -1,12 +1,14 @@
 """The supervisor's decisions, with a clock of our own."""
 
 import signal
+from typing import TypeVar
 
 import pytest
 
 from proxy.supervisor import table as t
 from proxy.supervisor.table import Announce, Bury, Exit, Exited, Kill, Killed, Log, Notify, Phase, Spawn, Table, Tell
 
+A = TypeVar("A")
 NAMES = ["controller", "worker 0", "worker 1"]
 
 
@@ -48,7 +50,9 @@ class House:
         while self.now < end - 1e-9:
             self.now += min(step, self.table.next_due(self.now) or step, end - self.now)
             self.beat += 1
-            beats = {w: tuple(1 if (w, i) in self.still else self.beat for i in (0, 1)) for w in range(self.table.workers)}
+            beats = {
+                w: tuple(1 if (w, i) in self.still else self.beat for i in (0, 1)) for w in range(self.table.workers)
+            }
             done += self.perform(self.table.on_tick(self.now, beats))
         return done
 
@@ -58,14 +62,14 @@ class House:
         return self
 
 
-def kinds(actions: list[t.Action], *wanted: type) -> list[t.Action]:
+def kinds(actions: list[t.Action], *wanted: type[A]) -> list[A]:
     return [a for a in actions if isinstance(a, wanted)]
 
 
 # ---------------------------------------------------------------- start
 
 
-def test_everything_is_spawned_and_announced_once_all_are_ready():
+def test_everything_is_spawned_and_announced_once_all_are_ready() -> None:
     house = House()
     assert [a.name for a in kinds(house.log, Spawn)] == NAMES
     assert not kinds(house.ready("controller", "worker 0"), Announce, Notify)
@@ -76,29 +80,34 @@ def test_everything_is_spawned_and_announced_once_all_are_ready():
     assert not kinds(house.ready("worker 0"), Announce)
 
 
-def test_ready_twice_is_ready_once():
+def test_ready_twice_is_ready_once() -> None:
     house = House().running()
     assert house.ready("worker 0") == []
 
 
-def test_cannot_boot_halts():
+def test_cannot_boot_halts() -> None:
     house = House()
     actions = house.exits("controller", Exited(t.CANNOT_BOOT))
-    assert {(a.name, a.signum) for a in kinds(actions, Kill)} == {("worker 0", signal.SIGINT), ("worker 1", signal.SIGINT)}
+    assert {(a.name, a.signum) for a in kinds(actions, Kill)} == {
+        ("worker 0", signal.SIGINT),
+        ("worker 1", signal.SIGINT),
+    }
     assert house.passes(2.0) == [], "nobody is started again"
     house.exits("worker 0", Killed(signal.SIGINT))
     assert kinds(house.exits("worker 1", Exited(0)), Exit) == [Exit(t.CANNOT_BOOT)]
 
 
-def test_a_worker_that_cannot_boot_halts_too():
+def test_a_worker_that_cannot_boot_halts_too() -> None:
     house = House()
     house.ready("controller", "worker 0")
     house.exits("worker 1", Exited(t.CANNOT_BOOT))
-    assert kinds(house.exits("worker 0", Exited(0)), Kill) == [Kill("controller", house.pids["controller"], signal.SIGTERM)]
+    assert kinds(house.exits("worker 0", Exited(0)), Kill) == [
+        Kill("controller", house.pids["controller"], signal.SIGTERM)
+    ]
     assert kinds(house.exits("controller", Exited(0)), Exit) == [Exit(t.CANNOT_BOOT)]
 
 
-def test_cannot_boot_after_the_first_start_is_a_death_like_others():
+def test_cannot_boot_after_the_first_start_is_a_death_like_others() -> None:
     house = House().running()
     actions = house.exits("worker 1", Exited(t.CANNOT_BOOT))
     assert not kinds(actions, Kill, Exit)
@@ -108,25 +117,27 @@ def test_cannot_boot_after_the_first_start_is_a_death_like_others():
 # ---------------------------------------------------------------- restart
 
 
-def test_a_dead_worker_is_buried_before_it_is_born_again_and_the_controller_hears_of_it():
+def test_a_dead_worker_is_buried_before_it_is_born_again_and_the_controller_hears_of_it() -> None:
     house = House().running()
     actions = house.exits("worker 0", Killed(signal.SIGKILL))
     assert actions[0] == Bury(0)
     assert Tell() in actions
     assert not kinds(actions, Spawn)
-    assert house.table.view()[0]["state"] == "down"
+    down = house.table.view()[0]
+    assert (down["state"], down["pid"], down["died"]) == ("down", 0, 101 + NAMES.index("worker 0"))
     assert kinds(house.passes(0.1), Spawn) == [Spawn("worker 0")]
-    assert house.table.view()[0] == {"worker": 0, "pid": house.pids["worker 0"], "state": "starting", "restarts": 1}
+    pid = house.pids["worker 0"]
+    assert house.table.view()[0] == {"worker": 0, "pid": pid, "died": 0, "state": "starting", "restarts": 1}
 
 
-def test_a_dead_controller_costs_no_worker_anything():
+def test_a_dead_controller_costs_no_worker_anything() -> None:
     house = House().running()
     actions = house.exits("controller", Killed(signal.SIGKILL))
     assert not kinds(actions, Kill, Bury, Exit)
     assert kinds(house.passes(0.1), Spawn) == [Spawn("controller")]
 
 
-def test_delays_double_up_to_five_seconds_for_what_dies_at_once():
+def test_delays_double_up_to_five_seconds_for_what_dies_at_once() -> None:
     house = House().running()
     delays = []
     for _ in range(9):
@@ -138,7 +149,7 @@ def test_delays_double_up_to_five_seconds_for_what_dies_at_once():
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
 
 
-def test_a_long_life_resets_the_delay():
+def test_a_long_life_resets_the_delay() -> None:
     house = House().running()
     for _ in range(5):
         house.exits("worker 0", Exited(1))
@@ -148,7 +159,7 @@ def test_a_long_life_resets_the_delay():
     assert kinds(house.passes(0.1), Spawn) == [Spawn("worker 0")]
 
 
-def test_being_killed_from_outside_while_ready_does_not_lengthen_the_delay():
+def test_being_killed_from_outside_while_ready_does_not_lengthen_the_delay() -> None:
     house = House().running()
     for _ in range(20):
         house.exits("worker 0", Killed(signal.SIGKILL))
@@ -156,7 +167,7 @@ def test_being_killed_from_outside_while_ready_does_not_lengthen_the_delay():
         house.ready("worker 0")
 
 
-def test_being_killed_before_it_is_ready_does():
+def test_being_killed_before_it_is_ready_does() -> None:
     house = House().running()
     house.exits("worker 0", Killed(signal.SIGKILL))
     house.passes(0.1)
@@ -165,7 +176,7 @@ def test_being_killed_before_it_is_ready_does():
     assert kinds(house.passes(0.1), Spawn)
 
 
-def test_each_child_has_its_own_delay():
+def test_each_child_has_its_own_delay() -> None:
     house = House().running()
     for _ in range(6):
         house.exits("worker 0", Exited(1))
@@ -174,26 +185,26 @@ def test_each_child_has_its_own_delay():
     assert kinds(house.passes(0.1), Spawn) == [Spawn("worker 1")]
 
 
-def test_fork_that_fails_is_tried_again():
+def test_fork_that_fails_is_tried_again() -> None:
     table = Table(1)
     table.start(0.0)
     assert kinds(table.on_spawn_failed("worker 0", "out of memory", 0.0), Log)
     assert Spawn("worker 0") in table.on_tick(0.1, {})
 
 
-def test_an_unknown_pid_is_an_orphan_we_adopted():
+def test_an_unknown_pid_is_an_orphan_we_adopted() -> None:
     house = House().running()
     assert house.table.on_exit(99999, Exited(1), house.now) == []
 
 
-def test_the_pid_of_a_former_life_means_nothing():
+def test_the_pid_of_a_former_life_means_nothing() -> None:
     house = House().running()
     old = house.pids["worker 0"]
     house.exits("worker 0", Exited(1))
     assert house.table.on_exit(old, Exited(1), house.now) == []
 
 
-def test_the_loop_sleeps_until_something_is_due():
+def test_the_loop_sleeps_until_something_is_due() -> None:
     house = House().running()
     assert house.table.next_due(house.now) == t.TICK_S
     house.exits("worker 0", Exited(1))
@@ -205,7 +216,7 @@ def test_the_loop_sleeps_until_something_is_due():
 
 
 @pytest.mark.parametrize("thread", [0, 1])
-def test_a_thread_that_stands_still_is_aborted_then_killed(thread):
+def test_a_thread_that_stands_still_is_aborted_then_killed(thread: int) -> None:
     house = House().running()
     house.passes(5.0)
     house.still.add((1, thread))
@@ -221,14 +232,14 @@ def test_a_thread_that_stands_still_is_aborted_then_killed(thread):
     assert kinds(house.passes(5.0), Spawn) == [Spawn("worker 1")]
 
 
-def test_after_a_sleep_of_the_whole_machine_nobody_is_to_blame():
+def test_after_a_sleep_of_the_whole_machine_nobody_is_to_blame() -> None:
     house = House().running()
     house.passes(5.0)
     beats = {0: (house.beat, house.beat), 1: (house.beat, house.beat)}
     assert kinds(house.table.on_tick(house.now + 3600, beats), Kill) == []
 
 
-def test_before_its_first_beat_a_worker_has_a_minute():
+def test_before_its_first_beat_a_worker_has_a_minute() -> None:
     table = Table(1)
     table.start(0.0)
     table.on_spawned("worker 0", 5, 0.0)
@@ -243,18 +254,23 @@ def test_before_its_first_beat_a_worker_has_a_minute():
 # ---------------------------------------------------------------- stop
 
 
-def test_term_drains_the_workers_then_ends_the_controller_then_us():
+def test_term_drains_the_workers_then_ends_the_controller_then_us() -> None:
     house = House().running()
     actions = house.signals(signal.SIGTERM)
     assert kinds(actions, Notify) == [Notify("STOPPING", "draining")]
-    assert [(a.name, a.signum) for a in kinds(actions, Kill)] == [("worker 0", signal.SIGTERM), ("worker 1", signal.SIGTERM)]
+    assert [(a.name, a.signum) for a in kinds(actions, Kill)] == [
+        ("worker 0", signal.SIGTERM),
+        ("worker 1", signal.SIGTERM),
+    ]
     assert kinds(house.passes(20.0), Kill) == []
     assert not kinds(house.exits("worker 0", Exited(0)), Kill, Exit)
-    assert [(a.name, a.signum) for a in kinds(house.exits("worker 1", Exited(0)), Kill)] == [("controller", signal.SIGTERM)]
+    assert [(a.name, a.signum) for a in kinds(house.exits("worker 1", Exited(0)), Kill)] == [
+        ("controller", signal.SIGTERM)
+    ]
     assert kinds(house.exits("controller", Exited(0)), Exit) == [Exit(0)]
 
 
-def test_nothing_is_started_during_a_stop():
+def test_nothing_is_started_during_a_stop() -> None:
     house = House().running()
     house.exits("controller", Killed(9))
     house.signals(signal.SIGTERM)
@@ -263,7 +279,7 @@ def test_nothing_is_started_during_a_stop():
     assert kinds(house.exits("worker 1", Exited(0)), Exit) == [Exit(0)]
 
 
-def test_when_the_drain_deadline_passes_it_is_a_fast_stop_then_sigkill():
+def test_when_the_drain_deadline_passes_it_is_a_fast_stop_then_sigkill() -> None:
     house = House(drain_timeout=10.0).running()
     house.signals(signal.SIGTERM)
     assert not kinds(house.passes(10.0 + t.FAST_S - 1), Kill)
@@ -278,7 +294,7 @@ def test_when_the_drain_deadline_passes_it_is_a_fast_stop_then_sigkill():
     assert kinds(house.exits("worker 1", Killed(signal.SIGKILL)), Exit) == [Exit(1)], "that was no clean stop"
 
 
-def test_int_is_fast_and_hurries_a_drain():
+def test_int_is_fast_and_hurries_a_drain() -> None:
     house = House().running()
     house.signals(signal.SIGTERM)
     assert [a.signum for a in kinds(house.signals(signal.SIGINT), Kill)] == [signal.SIGINT, signal.SIGINT]
@@ -289,13 +305,13 @@ def test_int_is_fast_and_hurries_a_drain():
     assert kinds(house.exits("controller", Exited(0)), Exit) == [Exit(0)]
 
 
-def test_a_second_term_changes_nothing():
+def test_a_second_term_changes_nothing() -> None:
     house = House().running()
     house.signals(signal.SIGTERM)
     assert house.signals(signal.SIGTERM) == []
 
 
-def test_a_stop_before_anything_is_ready():
+def test_a_stop_before_anything_is_ready() -> None:
     house = House()
     house.signals(signal.SIGTERM)
     house.exits("worker 0", Killed(signal.SIGTERM))
@@ -304,7 +320,7 @@ def test_a_stop_before_anything_is_ready():
 
 
 @pytest.mark.parametrize("status", [Exited(1), Exited(70), Killed(signal.SIGSEGV)])
-def test_a_worker_that_fails_in_the_stop_shows_in_the_exit_code(status):
+def test_a_worker_that_fails_in_the_stop_shows_in_the_exit_code(status: t.Status) -> None:
     house = House(workers=1)
     house.ready("controller", "worker 0")
     house.signals(signal.SIGTERM)
@@ -312,7 +328,7 @@ def test_a_worker_that_fails_in_the_stop_shows_in_the_exit_code(status):
     assert kinds(house.exits("controller", Exited(0)), Exit) == [Exit(1)]
 
 
-def test_a_stop_while_all_are_down():
+def test_a_stop_while_all_are_down() -> None:
     house = House(workers=1)
     house.exits("worker 0", Exited(1))
     house.exits("controller", Exited(1))
@@ -322,7 +338,7 @@ def test_a_stop_while_all_are_down():
 # ---------------------------------------------------------------- reload
 
 
-def test_hup_goes_to_the_controller_and_the_manager_hears_begin_and_end():
+def test_hup_goes_to_the_controller_and_the_manager_hears_begin_and_end() -> None:
     house = House().running()
     actions = house.signals(signal.SIGHUP)
     assert kinds(actions, Notify, Kill) == [
@@ -333,13 +349,13 @@ def test_hup_goes_to_the_controller_and_the_manager_hears_begin_and_end():
     assert house.table.on_reloaded("again", house.now) == [], "an operator's reload over the control socket"
 
 
-def test_a_reload_that_the_controller_does_not_survive_ends_too():
+def test_a_reload_that_the_controller_does_not_survive_ends_too() -> None:
     house = House().running()
     house.signals(signal.SIGHUP)
-    assert [a.state for a in kinds(house.exits("controller", Killed(9)), Notify)][0] == "READY"
+    assert kinds(house.exits("controller", Killed(9)), Notify)[0].state == "READY"
 
 
-def test_hup_waits_for_the_controller():
+def test_hup_waits_for_the_controller() -> None:
     house = House().running()
     house.exits("controller", Killed(9))
     assert not kinds(house.signals(signal.SIGHUP), Kill)
@@ -347,7 +363,7 @@ def test_hup_waits_for_the_controller():
     assert kinds(house.ready("controller"), Kill) == [Kill("controller", house.pids["controller"], signal.SIGHUP)]
 
 
-def test_hup_during_a_stop_is_ignored():
+def test_hup_during_a_stop_is_ignored() -> None:
     house = House().running()
     house.signals(signal.SIGTERM)
     assert house.signals(signal.SIGHUP) == []

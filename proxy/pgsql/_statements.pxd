@@ -1,0 +1,70 @@
+# Prepared statements, made independent of the server connection they were prepared on. See _statements.pyx.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    STATEMENT_NAME_BYTES = 20    # of the name a statement has on every server, NUL included
+
+cdef struct Statement:
+    Statement *next              # in the table's bucket
+    Statement *newer             # unreferenced ones, in order of their last use
+    Statement *older
+    uint64_t hash
+    uint64_t touches             # what the lexer found in its text
+    uint32_t id
+    uint32_t refs
+    uint32_t size
+    uint8_t flags                # the session's std_strings and ascii_safe, which the lexing depends on
+    uint8_t data[1]              # the Parse message behind its name: text, NUL, parameter types
+
+cdef struct StatementTable:
+    Statement *buckets[4096]
+    Statement *newest            # unreferenced
+    Statement *oldest
+    uint32_t count
+    uint32_t unused
+    uint64_t unused_bytes
+    uint32_t next_id
+
+cdef struct Name:                # what one client calls a statement
+    char *name
+    Statement *statement
+    uint32_t hash
+    uint32_t size
+    uint8_t confirmed            # the server has said ParseComplete
+
+cdef struct Names:
+    Name *slots
+    uint32_t cap                 # a power of two, or 0
+    uint32_t count
+
+cdef struct Known:               # a statement on one server
+    uint32_t id
+    uint32_t used                # the server's batch in which it was last used
+    uint32_t sent                # the batch in which its Parse went out
+    uint8_t confirmed
+
+cdef struct KnownSet:
+    Known *slots
+    uint32_t cap
+    uint32_t count
+
+cdef void statements_init(StatementTable *t) noexcept nogil
+cdef void statements_free(StatementTable *t) noexcept nogil
+cdef Statement *statement_intern(StatementTable *t, const uint8_t *body, Py_ssize_t n, uint8_t flags, bint *fresh) noexcept nogil
+cdef void statement_share(StatementTable *t, Statement *s) noexcept nogil
+cdef void statement_drop(StatementTable *t, Statement *s) noexcept nogil
+cdef Py_ssize_t statement_name(uint32_t id, uint8_t *name) noexcept nogil
+
+cdef Statement *names_get(const Names *m, const uint8_t *name, Py_ssize_t n) noexcept nogil
+cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n, Statement *s) noexcept nogil
+cdef void names_remove(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n) noexcept nogil
+cdef void names_confirm(Names *m, uint32_t id) noexcept nogil
+cdef void names_forget(Names *m, StatementTable *t, uint32_t id) noexcept nogil
+cdef void names_free(Names *m, StatementTable *t) noexcept nogil
+
+cdef Known *known_get(const KnownSet *k, uint32_t id) noexcept nogil
+cdef Known *known_put(KnownSet *k, uint32_t id) noexcept nogil
+cdef void known_remove(KnownSet *k, uint32_t id) noexcept nogil
+cdef uint32_t known_oldest(const KnownSet *k, uint32_t before) noexcept nogil
+cdef void known_free(KnownSet *k) noexcept nogil
