@@ -105,6 +105,7 @@ class _LimitError(ProxyError):
 
 
 class BorrowTimeout(ProxyError):
+    severity = "ERROR"  # the request fails, the session goes on: a retry on the same connection is welcome
     sqlstate, errno, retryable = "08000", 9501, True
     pg = "Timed-out waiting to acquire database connection."
     mysql = "Timed-out waiting to acquire database connection"  # without a full stop, unlike PostgreSQL's

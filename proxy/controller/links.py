@@ -50,7 +50,7 @@ class WorkerLink:
         self._channel.send({**message, "from": self._nonce, "to": self._peer}, fd)
 
     def _on_message(self, message: packets.Message, fd: int | None) -> None:
-        packets.Channel._close_fd(fd)  # workers pass nothing
+        packets.close_fd(fd)  # workers pass nothing
         if "hello" in message:
             if message.get("to") not in ("", self._nonce):
                 return
@@ -90,7 +90,7 @@ class WorkerLink:
 
     async def settled(self, version: int) -> list[str]:
         """Waits until the worker has applied `version` (empty list) or could not (its reasons)."""
-        if self.version >= version:
+        if self.version >= version or not self._peer:
             return []
         future = self._applied.get(version) or asyncio.get_running_loop().create_future()
         self._applied[version] = future

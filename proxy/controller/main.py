@@ -102,8 +102,7 @@ class Controller:
         task.add_done_callback(self._tasks.discard)
 
     def _on_line(self, message: packets.Message, fd: int | None) -> None:
-        if fd is not None:
-            os.close(fd)
+        packets.close_fd(fd)
         if "workers" in message:
             self.verbs.children = message["workers"]
             for child in message["workers"]:

@@ -8,7 +8,7 @@ from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, iobuf_put
 from proxy.dataplane._mailbox cimport letter_new, mail_put
 from proxy.dataplane._pool cimport pool_longest_waiter
 from proxy.dataplane._session cimport EVENT_DUMP
-from proxy.dataplane._state cimport CLIENT_WAITING, Client, Letter, Link, Pool, Relay_, SERVER_IDLE, Server
+from proxy.dataplane._state cimport CLIENT_WAITING, Client, Letter, Link, Pool, Relay_, SERVER_IDLE, Server, server_of_age
 from proxy.pgsql._owed cimport owed_count
 from proxy.shm._segment cimport limit_get
 
@@ -93,7 +93,6 @@ cdef void dump_servers(Relay_ *r, int64_t request) noexcept nogil:
     cdef int64_t *row = rows
     cdef IoBuf text
     cdef Server *s
-    cdef Server probe            # only its layout is used
     cdef Link *at
     cdef int i
     cdef int64_t n = 0
@@ -103,7 +102,7 @@ cdef void dump_servers(Relay_ *r, int64_t request) noexcept nogil:
             continue
         at = r.pools[i].servers.next
         while at != &r.pools[i].servers and n < r.n_servers:
-            s = <Server*>(<char*>at - (<char*>&probe.age - <char*>&probe))
+            s = server_of_age(at)
             at = at.next
             row[0] = s.id
             row[1] = s.state

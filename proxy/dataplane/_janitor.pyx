@@ -13,8 +13,8 @@ from proxy.dataplane._session cimport (
     target_give_up, target_serve, tell,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Link, Pool, Relay_, SERVER_IDLE, Server,
-    list_append, list_empty,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_IDLE, Server,
+    chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
 )
 from proxy.pgsql._owed cimport owed_count
 from proxy.shm._fields cimport EP_BORROW_TIMEOUTS, EP_CLIENTS_WAITING
@@ -24,25 +24,6 @@ cdef enum Numbers_:
     PER_TICK = 4096              # clients looked at per concern and tick
     SPARE_MS = 50                # idle for so long: given up when another worker wants a permit
     EMPTY_MS = 60000
-
-
-cdef Client *_of_activity(Link *at) noexcept nogil:
-    cdef Client probe            # only its layout is used
-    return <Client*>(<char*>at - (<char*>&probe.activity - <char*>&probe))
-
-
-cdef Client *_of_age(Link *at) noexcept nogil:
-    cdef Client probe            # only its layout is used
-    return <Client*>(<char*>at - (<char*>&probe.age - <char*>&probe))
-
-
-cdef Chan *_of_place(Link *at) noexcept nogil:
-    return <Chan*>(<char*>at - sizeof(Chan))
-
-
-cdef Server *_server_of_age(Link *at) noexcept nogil:
-    cdef Server probe            # only its layout is used
-    return <Server*>(<char*>at - (<char*>&probe.age - <char*>&probe))
 
 
 cdef void _borrow_timeouts(Relay_ *r, Pool *q) noexcept nogil:
@@ -72,7 +53,7 @@ cdef void _old_servers(Relay_ *r, Pool *q) noexcept nogil:
     cdef Link *at = q.servers.next
     cdef Server *s
     while at != &q.servers:
-        s = _server_of_age(at)
+        s = server_of_age(at)
         at = at.next
         if r.now - s.opened_at < q.life - q.life // 10:
             return                   # sorted by age, and no life is shortened by more than a tenth
@@ -118,7 +99,7 @@ cdef void janitor_targets(Relay_ *r) noexcept nogil:
 cdef void _cleanups(Relay_ *r) noexcept nogil:
     cdef Server *s
     while not list_empty(&r.cleanups):
-        s = <Server*>_of_place(r.cleanups.next)
+        s = <Server*>chan_of_place(r.cleanups.next)
         if r.now < s.cleanup_ends:
             return
         server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"the abandoned transaction could not be ended in time")
@@ -127,7 +108,7 @@ cdef void _cleanups(Relay_ *r) noexcept nogil:
 cdef void _closings(Relay_ *r) noexcept nogil:
     cdef Client *c
     while not list_empty(&r.closing):
-        c = <Client*>_of_place(r.closing.next)
+        c = <Client*>chan_of_place(r.closing.next)
         if r.now < c.closing_ends:
             return
         client_close(r, c, CloseReason.CLIENT_GONE)
@@ -139,7 +120,7 @@ cdef void _idle_clients(Relay_ *r) noexcept nogil:
     for i in range(PER_TICK):
         if list_empty(&r.activity):
             return
-        c = _of_activity(r.activity.next)
+        c = client_of_activity(r.activity.next)
         if c.idle_timeout == 0 or r.now - c.active_at < c.idle_timeout:
             return
         if c.state == CLIENT_WAITING or (c.server != NULL and owed_count(&c.server.be.owed)):
@@ -157,7 +138,7 @@ cdef void _old_clients(Relay_ *r) noexcept nogil:
     for i in range(PER_TICK):
         if list_empty(&r.clients):
             return
-        c = _of_age(r.clients.next)
+        c = client_of_age(r.clients.next)
         if c.life_ends == 0 or r.now < c.life_ends:
             return
         list_append(&r.clients, &c.age)
@@ -172,7 +153,7 @@ cdef void _drain(Relay_ *r) noexcept nogil:
     cdef Client *c
     cdef bint now = r.now >= r.drain_ends
     while at != &r.clients:
-        c = _of_age(at)
+        c = client_of_age(at)
         at = at.next
         if c.state == CLIENT_CLOSING or c.state == CLIENT_LINGERING:
             continue

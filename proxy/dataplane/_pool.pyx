@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from proxy.dataplane._state cimport (
-    Client, Link, Pool, Relay_, Server, Target, list_append, list_empty, list_init, list_prepend, list_remove,
+    Client, Pool, Relay_, SERVER_IDLE, Server, Target, chan_of_place, list_append, list_empty, list_init, list_prepend, list_remove,
 )
 from proxy.shm._segment cimport limit_get, want_get
 
@@ -20,16 +20,6 @@ cdef enum Growth_:
     MAX_OPENING = 8              # logins under way at once per pool: the server forks a process for each
     BACKOFF_FIRST_MS = 50
     BACKOFF_LAST_MS = 5000
-
-
-cdef inline Server *_server_at(Link *place) noexcept nogil:
-    cdef Server probe            # only its layout is used
-    return <Server*>(<char*>place - (<char*>&probe.place - <char*>&probe))
-
-
-cdef inline Client *_client_at(Link *place) noexcept nogil:
-    cdef Client probe            # only its layout is used
-    return <Client*>(<char*>place - (<char*>&probe.place - <char*>&probe))
 
 
 cdef Pool *pool_new(int id, Target *target) noexcept nogil:
@@ -55,7 +45,7 @@ cdef void pool_add(Pool *p, Server *s) noexcept nogil:
 
 cdef void pool_drop(Pool *p, Server *s) noexcept nogil:
     """Off every list of the pool."""
-    if s.state == 0:             # SERVER_IDLE
+    if s.state == SERVER_IDLE:
         p.n_idle -= 1
     list_remove(&s.place)
     list_remove(&s.age)
@@ -67,21 +57,21 @@ cdef Server *pool_take_idle(Pool *p) noexcept nogil:
     cdef Server *s
     if list_empty(&p.idle):
         return NULL
-    s = _server_at(p.idle.next)
+    s = <Server*>chan_of_place(p.idle.next)
     list_remove(&s.place)
     p.n_idle -= 1
     return s
 
 
 cdef void pool_put_idle(Pool *p, Server *s, uint64_t now) noexcept nogil:
-    s.state = 0
+    s.state = SERVER_IDLE
     s.idle_since = now
     list_prepend(&p.idle, &s.place)
     p.n_idle += 1
 
 
 cdef Server *pool_longest_idle(const Pool *p) noexcept nogil:
-    return NULL if list_empty(&p.idle) else _server_at(p.idle.prev)
+    return NULL if list_empty(&p.idle) else <Server*>chan_of_place(p.idle.prev)
 
 
 cdef void pool_enqueue(Pool *p, Client *c) noexcept nogil:
@@ -95,7 +85,7 @@ cdef void pool_dequeue(Pool *p, Client *c) noexcept nogil:
 
 
 cdef Client *pool_longest_waiter(const Pool *p) noexcept nogil:
-    return NULL if list_empty(&p.waiting) else _client_at(p.waiting.next)
+    return NULL if list_empty(&p.waiting) else <Client*>chan_of_place(p.waiting.next)
 
 
 cdef int pool_openings_due(const Pool *p, uint64_t now) noexcept nogil:

@@ -205,6 +205,23 @@ cdef struct Letter:
     uint8_t *text                # owned bytes
     int64_t size
 
+# ---------------------------------------------------------------- from a list's link to what is on it
+
+cdef inline Chan *chan_of_place(Link *place) noexcept nogil:
+    return <Chan*>(<char*>place - sizeof(Chan))   # `place` follows `ch` in Client and Server alike
+
+cdef inline Client *client_of_age(Link *age) noexcept nogil:
+    cdef Client probe            # only its layout is used
+    return <Client*>(<char*>age - (<char*>&probe.age - <char*>&probe))
+
+cdef inline Client *client_of_activity(Link *activity) noexcept nogil:
+    cdef Client probe            # only its layout is used
+    return <Client*>(<char*>activity - (<char*>&probe.activity - <char*>&probe))
+
+cdef inline Server *server_of_age(Link *age) noexcept nogil:
+    cdef Server probe            # only its layout is used
+    return <Server*>(<char*>age - (<char*>&probe.age - <char*>&probe))
+
 # ---------------------------------------------------------------- the thread itself
 
 cdef struct Relay_:

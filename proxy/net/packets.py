@@ -29,6 +29,7 @@ BODY_BYTES = 256 * 1024 * 1024
 QUEUE_MESSAGES = 1000
 READS_PER_TURN = 64
 
+_INT_BYTES = array.array("i").itemsize
 _F_ADD_SEALS = 1033
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 
@@ -87,13 +88,17 @@ def _send(sock: socket.socket, data: bytes, fds: list[int]) -> None:
 
 def receive(sock: socket.socket) -> tuple[Message, int | None]:
     """The next message and the descriptor it brought (the caller's now). BlockingIOError: none; EOFError: no peer."""
-    data, fds, flags, _ = socket.recv_fds(sock, PACKET_BYTES + 1, 2, socket.MSG_CMSG_CLOEXEC)
+    # not socket.recv_fds: that of Python 3.11 ignores its flags, and the descriptors would lack close-on-exec
+    data, rights, flags, _ = sock.recvmsg(PACKET_BYTES + 1, socket.CMSG_SPACE(2 * _INT_BYTES), socket.MSG_CMSG_CLOEXEC)
+    fds = [fd for _, _, each in rights for fd in array.array("i", each[: len(each) - len(each) % _INT_BYTES])]
     try:
         if not data:
             raise EOFError
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise ValueError("a packet larger than agreed")
-        if data[:1] == b"L" and fds:
+        if data[:1] == b"L":
+            if not fds:
+                raise ValueError("a message without its body")
             body = unsealed(fds[0])
             os.close(fds.pop(0))
         else:
@@ -104,6 +109,13 @@ def receive(sock: socket.socket) -> tuple[Message, int | None]:
         return message, fds.pop(0) if fds else None
     finally:
         for fd in fds:
+            os.close(fd)
+
+
+def close_fd(fd: int | None) -> None:
+    """A descriptor that came, or did not come, with a message."""
+    if fd is not None:
+        with contextlib.suppress(OSError):
             os.close(fd)
 
 
@@ -128,11 +140,11 @@ class Channel:
     def send(self, message: Message, fd: int | None = None) -> None:
         """Takes `fd` over and closes it when it has been sent."""
         if not self._open:
-            self._close_fd(fd)
+            close_fd(fd)
             return
         if len(self._queue) >= QUEUE_MESSAGES:
             self.dropped += 1
-            self._close_fd(self._queue.popleft()[1])
+            close_fd(self._queue.popleft()[1])
         self._queue.append((message, fd))
         if len(self._queue) == 1:
             self._flush()
@@ -149,7 +161,7 @@ class Channel:
                 self._end()
                 return
             self._queue.popleft()
-            self._close_fd(fd)
+            close_fd(fd)
         self._loop.remove_writer(self._sock.fileno())
 
     def _readable(self) -> None:
@@ -181,10 +193,4 @@ class Channel:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         while self._queue:
-            self._close_fd(self._queue.popleft()[1])
-
-    @staticmethod
-    def _close_fd(fd: int | None) -> None:
-        if fd is not None:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            close_fd(self._queue.popleft()[1])

@@ -17,6 +17,8 @@ from proxy.pgsql._owed cimport (
     REPLY_SWALLOW, REPLY_VIOLATION, owed_at, owed_free, owed_init, owed_reply, owed_request,
 )
 
+from proxy._wire import Step as Steps
+
 cdef enum Whole_:
     ERROR_HEAD = 256             # bytes of an ErrorResponse that certainly hold S, V and C, which come first
     MAX_WHOLE = 60000            # bytes; larger reports or notifications (payload limit 8000) come from no PostgreSQL
@@ -63,7 +65,7 @@ cdef inline bint _length_fits(uint8_t kind, uint32_t length) noexcept nogil:
         or kind == p.PORTAL_SUSPENDED or kind == p.EMPTY_QUERY_RESPONSE or kind == p.COPY_DONE
     ):
         return length == 4
-    return 4 <= length <= p.MAX_MESSAGE
+    return 4 <= length <= p.MAX_ANSWER
 
 
 cdef void _read_error(Backend *b, const uint8_t *body, Py_ssize_t n) noexcept nogil:
@@ -96,7 +98,7 @@ cdef inline Py_ssize_t _run_length(const View *v, uint8_t kind, uint32_t *count)
     cdef uint32_t length
     while v.end - at >= 5 and at[0] == kind:
         length = load_u32(at + 1)
-        if length < 4 or length > p.MAX_MESSAGE or v.end - at < <Py_ssize_t>length + 1:
+        if length < 4 or length > p.MAX_ANSWER or v.end - at < <Py_ssize_t>length + 1:
             break
         at += length + 1
         count[0] += 1
@@ -217,7 +219,7 @@ cdef class BackendDoor:
             s = backend_step(&self.b, &v, &n)
             if s == NEED_DATA:
                 break
-            out.append((Step(s), n, chr(kind), bool(self.b.begins), bool(self.b.ends)))
+            out.append((Steps(s), n, chr(kind), bool(self.b.begins), bool(self.b.ends)))
             v.at += n
         self.rest = bytearray(buf[len(buf) - (v.end - v.at):]) if v.at < v.end else bytearray()
         return out

@@ -19,6 +19,8 @@ from proxy.pgsql._owed cimport (
 )
 from proxy.sql._lex cimport POSTGRESQL, lex_end, lex_feed, lex_start
 
+from proxy._wire import Step as Steps
+
 cdef enum Sizes_:
     NAMES_BYTES = 32768          # a head of Parse, Bind, Describe or Close in which its names must have ended
     WHOLE_BYTES = 65536          # a Parse up to this size is shown whole
@@ -75,8 +77,10 @@ cdef bint _length_fits(uint8_t kind, uint32_t length) noexcept nogil:
     """The bounds of SocketBackend() in postgres.c, the minimum by the message's own fields."""
     if kind == p.SYNC or kind == p.FLUSH or kind == p.TERMINATE or kind == p.COPY_DONE:
         return length == 4
-    if kind == p.QUERY or kind == p.COPY_FAIL:
+    if kind == p.QUERY:
         return 5 <= length <= p.MAX_MESSAGE
+    if kind == p.COPY_FAIL:
+        return 5 <= length <= p.MAX_SMALL_MESSAGE
     if kind == p.PARSE:
         return 8 <= length <= p.MAX_MESSAGE
     if kind == p.BIND:
@@ -240,7 +244,7 @@ cdef class FrontendDoor:
             s = frontend_step(&self.f, &v, &n)
             if s == NEED_DATA:
                 break
-            out.append((Step(s), n, chr(kind), bool(self.f.begins), bool(self.f.ends), self.f.touches))
+            out.append((Steps(s), n, chr(kind), bool(self.f.begins), bool(self.f.ends), self.f.touches))
             v.at += n
         self.rest = bytearray(buf[len(buf) - (v.end - v.at):]) if v.at < v.end else bytearray()
         return out

@@ -40,8 +40,9 @@ cdef enum Backend_:
     PARAMETER_DESCRIPTION = 0x74  # t
 
 cdef enum Limits_:
-    MAX_MESSAGE = 0x3FFFFFFF     # bytes; PostgreSQL's own PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize - 1)
-    MAX_SMALL_MESSAGE = 30000    # bytes; its PQ_SMALL_MESSAGE_LIMIT, for messages without user data
+    MAX_MESSAGE = 0x3FFFFFFE     # length word; what a server accepts: PQ_LARGE_MESSAGE_LIMIT (MaxAllocSize - 1)
+    MAX_SMALL_MESSAGE = 10000    # length word; its PQ_SMALL_MESSAGE_LIMIT, for messages without user data
+    MAX_ANSWER = 0x40000002      # length word; what a server can build: a body below MaxAllocSize, and the word itself
 
 cdef enum TxStatus_:
     TX_IDLE = 0x49               # I

@@ -1,6 +1,6 @@
-# The shared-memory segment: numbers, permits, wants and rings of all workers, mapped once before the fork. Everything here is
-# inline and nogil, and safe against the death of any process at any instruction: there is no lock, only single words that
-# change by one store or one compare-and-swap.
+# The shared-memory segment: numbers, permits, wants and rings of all workers, mapped once before the fork. Everything
+# here is inline and nogil, and safe against the death of any process at any instruction: there is no lock, only single
+# words that change by one store or one compare-and-swap.
 #
 #   words     one array per (scope, worker, index); one writing thread per field (fields.py says which); readers sum
 #   permits   per target, one uint32 per server connection: 0 = free, worker + 1 = held by that worker
@@ -10,7 +10,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 from proxy.shm._fields cimport (
-    HISTOGRAM_BUCKETS, HISTOGRAM_SUB_BUCKETS, HISTOGRAM_WORDS, EP_WORDS, TG_WORDS, WK_HEARTBEAT, WK_FRONT_HEARTBEAT, WK_WORDS,
+    HISTOGRAM_BUCKETS, HISTOGRAM_SUB_BUCKETS, EP_WORDS, TG_WORDS, WK_HEARTBEAT, WK_WORDS,
 )
 
 cdef extern from *:

@@ -1,15 +1,16 @@
 """The shared-memory segment as a Python object (the C interface is `_segment.pxd`).
 
-The supervisor makes one `Segment` before it forks; children inherit the mapping and the eventfds, nobody attaches by name,
-and the kernel frees it with the last process. The front thread counts through `add`; the controller reads through `read`.
+The supervisor makes one `Segment` before it forks; children inherit the mapping and the eventfds, nobody attaches by
+name, and the kernel frees it with the last process. The front thread counts through `add`, the controller reads through
+`read`.
 The supervisor alone calls `bury`, and only for a worker that has been reaped.
 """
 
-import os
-
 from libc.errno cimport errno
 from libc.string cimport memset, strerror
-from proxy.shm._fields cimport EP_WORDS, HISTOGRAM_BUCKETS, HISTOGRAM_WORDS, TG_WORDS, WK_FRONT_HEARTBEAT, WK_HEARTBEAT, WK_WORDS
+from proxy.shm._fields cimport (
+    EP_WORDS, HISTOGRAM_BUCKETS, HISTOGRAM_WORDS, TG_WORDS, WK_FRONT_HEARTBEAT, WK_HEARTBEAT, WK_WORDS,
+)
 
 from proxy.shm import fields
 from proxy.shm.histogram import Histogram
@@ -170,7 +171,8 @@ cdef class Segment:
 
     def read_array(self, str scope, int index, str field, worker=None):
         """An array field (by reason): the list of its sums."""
-        return [self.read(scope, index, field, worker, element=i) for i in range(fields.LAYOUT[scope][field].field.words)]
+        length = fields.LAYOUT[scope][field].field.words
+        return [self.read(scope, index, field, worker, element=i) for i in range(length)]
 
     def histogram(self, str scope, int index, str field, worker=None):
         cdef int i
@@ -267,7 +269,7 @@ cdef class Segment:
                         atomic_set64(words + offset, 0)
 
     def bury(self, int worker):
-        """All that a reaped worker leaves: permits, wants, messages to it, gauges. Then those who wait may look again."""
+        """All that a reaped worker leaves: permits, wants, messages to it, gauges. Then those who wait look again."""
         cdef int target, other
         self._check(worker, self.shm.workers, "worker")
         permits_reclaim(&self.shm, worker)

@@ -67,8 +67,7 @@ class ControllerLink:
         except Exception:  # a controller's mistake must not cost a client anything
             log.exception("a message from the controller could not be read")
         finally:
-            if fd is not None:
-                os.close(fd)
+            packets.close_fd(fd)
 
     def _offer(self, snapshot: Snapshot) -> None:
         self._newest = snapshot

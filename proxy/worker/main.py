@@ -65,7 +65,7 @@ def build(segment: Segment, index: int) -> tuple[RelayThread, FrontLike]:
     from proxy.dataplane._relay import Relay
     from proxy.dataplane.front import Front, relay_errors
 
-    relay = Relay(segment, index, relay_errors())
+    relay = Relay(segment, index, {int(reason): message for reason, message in relay_errors().items()})
     return relay, Front(WorkerContext(segment, index, relay))
 
 

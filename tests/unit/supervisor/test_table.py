@@ -50,11 +50,12 @@ class House:
         while self.now < end - 1e-9:
             self.now += min(step, self.table.next_due(self.now) or step, end - self.now)
             self.beat += 1
-            beats = {
-                w: tuple(1 if (w, i) in self.still else self.beat for i in (0, 1)) for w in range(self.table.workers)
-            }
+            beats = {w: (self._beat(w, 0), self._beat(w, 1)) for w in range(self.table.workers)}
             done += self.perform(self.table.on_tick(self.now, beats))
         return done
+
+    def _beat(self, worker: int, thread: int) -> int:
+        return 1 if (worker, thread) in self.still else self.beat
 
     def running(self) -> "House":
         self.ready()
