@@ -130,6 +130,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
     cdef Py_ssize_t done
     cdef bint resumed = c.resume
     c.resume = 0                             # whoever sets it from here on means the next visit
+    r.scratch.end = 0                        # never another client's bytes, whatever went wrong there
     v.at = buf
     v.end = buf + n
     while v.at < v.end:

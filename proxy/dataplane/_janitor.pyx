@@ -7,18 +7,18 @@ Each timeout runs only in its own phase (edge case 14): borrow while waiting, id
 from libc.stdint cimport uint64_t
 
 from proxy._reasons cimport CloseReason
-from proxy.dataplane._pool cimport pool_dequeue, pool_longest_idle, pool_longest_waiter
+from proxy.dataplane._pool cimport pool_dequeue, pool_longest_idle, pool_longest_waiter, target_longest_idle
 from proxy.dataplane._session cimport (
     EVENT_DRAINED, EVENT_POOL_EMPTY, client_close, client_end, client_quiet, client_refuse, pool_grow, server_close,
     target_give_up, target_serve, tell,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_IDLE, Server,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_IDLE, Server, Target,
     chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
 )
 from proxy.pgsql._owed cimport owed_count
 from proxy.shm._fields cimport EP_BORROW_TIMEOUTS, EP_CLIENTS_WAITING
-from proxy.shm._segment cimport want_get, word_add
+from proxy.shm._segment cimport limit_get, permits_used, word_add
 
 cdef enum Numbers_:
     PER_TICK = 4096              # clients looked at per concern and tick
@@ -86,6 +86,22 @@ cdef void _pools(Relay_ *r) noexcept nogil:
             tell(r, EVENT_POOL_EMPTY, q.id, 0, 0, NULL, 0)
 
 
+cdef void _surplus(Relay_ *r, Target *t) noexcept nogil:
+    """After the ceiling was lowered: each worker gives up its part of what is too many, idle ones now, the others as they come free."""
+    cdef int limit = <int>limit_get(&r.shm, t.slot)
+    cdef int used = permits_used(&r.shm, t.slot)
+    cdef Server *s
+    t.surplus = 0
+    if used <= limit:
+        return
+    t.surplus = ((used - limit) * t.held + used - 1) // used
+    while t.surplus > 0:
+        s = target_longest_idle(r, t, NULL)
+        if s == NULL:
+            return
+        server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
+
+
 cdef void janitor_targets(Relay_ *r) noexcept nogil:
     """Permits: take what has become free, give up what others want more."""
     cdef int i
@@ -93,6 +109,7 @@ cdef void janitor_targets(Relay_ *r) noexcept nogil:
         if r.targets[i].wanting:
             target_serve(r, &r.targets[i])
         if r.targets[i].held:
+            _surplus(r, &r.targets[i])
             target_give_up(r, &r.targets[i], <uint64_t>SPARE_MS * 1000000)
 
 

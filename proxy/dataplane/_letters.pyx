@@ -220,7 +220,7 @@ cdef void letters_read(Relay_ *r) noexcept nogil:
             _mail_server_failed(r, m)
         elif m.kind == MAIL_WANT:
             q = _pool(r, m.a)
-            if q != NULL and q.n_servers == 0 and not q.wanted:
+            if q != NULL and not q.wanted and q.n_opening == 0:
                 q.wanted = 1
                 q.wanted_since = r.now
                 pool_grow(r, q)

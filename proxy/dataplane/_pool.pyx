@@ -91,7 +91,7 @@ cdef Client *pool_longest_waiter(const Pool *p) noexcept nogil:
 cdef int pool_openings_due(const Pool *p, uint64_t now) noexcept nogil:
     """How many more connections to open now."""
     cdef int due = p.n_waiting - p.n_opening
-    if p.wanted and p.n_servers + p.n_opening == 0 and due < 1:
+    if p.wanted and p.n_opening == 0 and due < 1:
         due = 1
     if due <= 0 or p.target.paused or now < p.retry_at:
         return 0
@@ -135,8 +135,8 @@ cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     cdef Pool *q
     cdef int i, share, demanding = 0, claimants = 1
     cdef uint32_t limit = limit_get(&r.shm, t.slot)
-    if <uint32_t>t.held > limit:
-        return True              # the ceiling was lowered
+    if t.surplus > 0:
+        return True
     for i in range(r.shm.workers):
         if i != r.worker and want_get(&r.shm, t.slot, i) != 0:
             claimants += 1

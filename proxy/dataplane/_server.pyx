@@ -160,9 +160,11 @@ cdef void server_visit(Relay_ *r, Server *s) noexcept nogil:
                 server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"too much left of an abandoned result")
                 return
         _process(r, s, r.buf, n)
-    elif n and chan_keep(&s.ch, r.buf, n) < 0:
-        server_lost(r, s, CloseReason.SERVER_DOUBTFUL, b"out of memory")
-        return
+    else:
+        if n and chan_keep(&s.ch, r.buf, n) < 0:
+            server_lost(r, s, CloseReason.SERVER_DOUBTFUL, b"out of memory")
+            return
+        session_settle(r, s)                 # nothing unread: that may have been all that was missing
     if s.ch.fd >= 0 and s.ch.readable:
         schedule(r, &s.ch)
     elif s.ch.fd >= 0 and s.ch.broken:

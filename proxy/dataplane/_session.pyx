@@ -141,7 +141,7 @@ cdef bint _provably_idle(const Server *s) noexcept nogil:
     return (
         owed_count(&s.be.owed) == 0 and not s.be.owed.skipping and not s.be.owed.in_doubt and s.be.kind == 0
         and s.be.tx_status == p.TX_IDLE and not s.be.fatal and iobuf_len(&s.ch.tail) == 0 and chan_unsent(&s.ch) == 0
-        and not s.ch.broken
+        and not s.ch.broken and not s.ch.readable
     )
 
 
@@ -161,7 +161,7 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         return
     if s.state != SERVER_BUSY or not _provably_idle(s):
         return
-    if c.fe.kind != 0 or c.unsynced or c.pins or c.unnamed_kept:
+    if c.fe.kind != 0 or c.unsynced or c.pins or c.unnamed_kept or c.resume:
         return
     word_add(c.ep + EP_TRANSACTIONS, 1)
     _detach(r, s)
@@ -241,6 +241,8 @@ cdef void _permit_back(Relay_ *r, Target *t, int permit) noexcept nogil:
     cdef int other
     permit_give(&r.shm, t.slot, permit)
     t.held -= 1
+    if t.surplus > 0:
+        t.surplus -= 1
     other = longest_want(&r.shm, t.slot, -1)
     if other >= 0:
         shm_wake(&r.shm, other)
@@ -523,7 +525,8 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
 cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
     """The server connection is of no more use; its client, if any, is told and closed."""
     cdef Client *c = s.client
-    cdef bint told = s.be.fatal  # the server's own FATAL has gone to the client, verbatim
+    # the server's own FATAL has gone to the client, verbatim; or half a message has, behind which nothing would be understood
+    cdef bint told = s.be.fatal or s.be.kind != 0
     cdef Pool *pool = s.pool
     if s.ch.fd < 0:
         return

@@ -162,6 +162,7 @@ cdef struct Server:
 cdef struct Target:
     int slot
     int held                     # permits of this worker
+    int surplus                  # connections to give up because the ceiling was lowered
     uint8_t paused
     uint8_t wanting              # our want word in shared memory is set
     uint64_t *tg                 # counters

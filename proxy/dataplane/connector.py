@@ -134,19 +134,18 @@ class Connector:
         front = self.front
         group = pool.proxy.target_group
         front.count(pool.target.slot, "database_connection_requests")
-        answered = False
         try:
             async with asyncio.timeout(group.connect_timeout):
                 wire, ready = await self._log_in(pool)
-            answered = True
-            self._opened(pool, permit, wire, ready)
         except (*_FAILURES, TimeoutError) as failure:
-            answered = True
             self._failed(pool, permit, failure)
+        except BaseException:  # cancelled, or a bug: the permit must not be lost over it
+            front.relay.server_failed(pool.id, permit, ConnectFailure.CONNECT_TEMPORARY, b"")
+            raise
+        else:
+            self._opened(pool, permit, wire, ready)
         finally:
             pool.opening -= 1
-            if not answered:  # cancelled, or a bug
-                front.relay.server_failed(pool.id, permit, ConnectFailure.CONNECT_TEMPORARY, b"")
             front.pools.give_back(pool)
 
     async def _log_in(self, pool: Pool) -> tuple[Wire, ServerReady]:
@@ -280,15 +279,7 @@ class Connector:
         front = self.front
         slot = pool.target.slot
         front.count(slot, "database_connections_setup_succeeded")
-        for notice in ready.notices:
-            log.info("The database said at login: %s", notice)
-        log.info(
-            "A TCP connection was established from the proxy at %s to the database at %s.",
-            peer_name(wire.sock.getsockname()),
-            peer_name(wire.sock.getpeername()),
-        )
-        if ready.limits is not None:
-            front.limits_known(slot, *ready.limits)
+        here, there = peer_name(wire.sock.getsockname()), peer_name(wire.sock.getpeername())
         remembered = ready.backend_pid, ready.cancel_key
         self._addresses[remembered] = wire.address, wire.tls is not None
         if len(self._addresses) > _REMEMBERED:
@@ -305,6 +296,15 @@ class Connector:
             unread=wire.line.take(),
             std_strings=ready.std_strings,
         )
+        for notice in ready.notices:
+            log.info("The database said at login: %s", notice)
+        log.info(
+            "A TCP connection was established from the proxy at %s to the database at %s.",
+            here,
+            there,
+        )
+        if ready.limits is not None:
+            front.limits_known(slot, *ready.limits)
         pool.opened(Welcome.of(ready))
 
     def _failed(self, pool: Pool, permit: int, failure: Exception) -> None:

@@ -84,13 +84,15 @@ class Postgres:
         auth: str = "scram-sha-256",
         settings: Mapping[str, str] | None = None,
         hba: list[str] | None = None,
+        bin: Path | None = None,  # noqa: A002 - as the attribute is called
     ) -> None:
-        """`auth`: scram-sha-256, md5, password, trust. `hba`: whole lines put in front of the usual ones."""
+        """`auth`: scram-sha-256, md5, password, trust. `hba`: whole lines put in front of the usual ones. `bin`: another
+        server's programs than this machine's."""
         self.host, self.port = "127.0.0.1", port or free_port()
         self.auth = auth
         self.superuser, self.superuser_password = "postgres", "postgres"
         self.user, self.password, self.database = "app", "apppw", "test"
-        self.bin = bin_dir()
+        self.bin = bin or bin_dir()
         self.folder = Path(tempfile.mkdtemp(prefix="sluiceway-pg-"))
         self.log = self.folder / "log"
         self.data = self.folder / "data"

@@ -95,11 +95,25 @@ def test_ec30_messages_larger_than_any_buffer_pass_in_pieces() -> None:
     assert door.kept == 0, "no piece is kept back"
 
 
-def test_ec30_names_larger_than_a_piece() -> None:
-    raw = m.parse("select 1", "n" * 70_000)
+def test_ec30_long_names_pass_up_to_a_stated_bound() -> None:
+    raw = m.parse("select 1", "n" * 30_000)
     runs = play(FrontendDoor(), [raw[i : i + 1000] for i in range(0, len(raw), 1000)])
     assert [run[:3] for run in runs] == [(Step.FORWARD, "P", len(raw))]
     assert pins(runs[0].facts[0]) == {PinReason.PIN_PREPARED_PROTOCOL}
+    for endless in (m.parse("select 1", "n" * 40_000), m.bind(portal="p" * 40_000), m.bind(statement="s" * 40_000)):
+        door = FrontendDoor()
+        play(door, [endless[i : i + 1000] for i in range(0, len(endless), 1000)])
+        assert door.fault == FrontendFault.FE_BAD_NAME
+        assert door.kept < 33_000
+
+
+@pytest.mark.parametrize(
+    "raw", [m.message("P", b"x" * 20), m.message("B", b"x\0" + b"y" * 20), m.message("D", b"Sxxx"), m.message("C", b"Sxxx")]
+)
+def test_a_name_without_an_end_is_refused(raw: bytes) -> None:
+    door = FrontendDoor()
+    door.feed(raw + m.sync())
+    assert door.fault == FrontendFault.FE_BAD_NAME
 
 
 def test_ec31_a_bind_with_65535_parameters_and_every_shape_of_result_formats() -> None:
@@ -132,7 +146,7 @@ def test_ec65_lengths_at_and_beyond_the_servers_own_bounds(kind: str) -> None:
         (0, False), (3, False), (0x7FFFFFFF, False), (0x80000000, False), (0xFFFFFFFF, False), (0xFFFFFFFB, False),
     ):  # fmt: skip
         door = FrontendDoor()
-        door.feed(kind.encode() + struct.pack("!I", length) + b"x" * 3)
+        door.feed(kind.encode() + struct.pack("!I", length))
         assert (door.fault == FrontendFault.FE_OK) == fits, f"{kind} {length:#x}"
         assert door.fault in {FrontendFault.FE_OK, FrontendFault.FE_BAD_LENGTH}
 

@@ -1,0 +1,100 @@
+"""Messages as people write them: `Parse s1 'select $1'` for a client, `ErrorResponse 22P02` for a server.
+
+The words behind a name are its fields in the manual's order of interest; quotes as in a shell; `x*1000` is a thousand x.
+`half` and `rest` in front of a message are its two halves; `raw 5100` are bytes in hexadecimal.
+"""
+
+import re
+import shlex
+import struct
+from collections.abc import Callable
+
+from tests.harness import messages as m
+
+
+def _words(text: str) -> list[str]:
+    return [(w[0] * int(w[2:]) if re.fullmatch(r".\*\d+", w) else w) for w in shlex.split(text)]
+
+
+def _named(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    pairs = dict(w.split("=", 1) for w in words if re.match(r"(portal|limit)=", w))
+    return [w for w in words if not re.match(r"(portal|limit)=", w)], pairs
+
+
+def _bind(*words: str) -> bytes:
+    plain, named = _named(list(words))
+    return m.bind(*plain[1:], statement=plain[0] if plain else "", portal=named.get("portal", ""))
+
+
+def _execute(*words: str) -> bytes:
+    _, named = _named(list(words))
+    return m.execute(named.get("portal", ""), int(named.get("limit", "0")))
+
+
+_CLIENT: dict[str, Callable[..., bytes]] = {
+    "Query": m.query,
+    "Parse": lambda name, sql: m.parse(sql, name),
+    "Bind": _bind,
+    "Execute": _execute,
+    "Describe": lambda what, name="": m.describe(what, name),
+    "Close": lambda what, name="": m.close(what, name),
+    "Sync": m.sync,
+    "Flush": m.flush,
+    "Terminate": m.terminate,
+    "CopyData": lambda text="": m.copy_data(text.encode()),
+    "CopyDone": m.copy_done,
+    "CopyFail": lambda why="": m.copy_fail(why),
+    "FunctionCall": lambda oid="1598": m.message("F", struct.pack("!IhhH", int(oid), 0, 0, 0)),
+}
+
+
+def _error(*words: str) -> bytes:
+    severity = "FATAL" if words[0] == "FATAL" else "ERROR"
+    state, *text = words[1:] if words[0] == "FATAL" else words
+    return m.error(state, text[0] if text else "made up", severity)
+
+
+_SERVER: dict[str, Callable[..., bytes]] = {
+    "ParseComplete": lambda: m.message("1"),
+    "BindComplete": lambda: m.message("2"),
+    "CloseComplete": lambda: m.message("3"),
+    "NoData": lambda: m.message("n"),
+    "PortalSuspended": lambda: m.message("s"),
+    "EmptyQueryResponse": lambda: m.message("I"),
+    "ParameterDescription": lambda *oids: m.message("t", struct.pack(f"!H{len(oids)}I", len(oids), *map(int, oids))),
+    "RowDescription": m.row_description,
+    "DataRow": m.row,
+    "CommandComplete": lambda tag="SELECT 1": m.complete(tag),
+    "ReadyForQuery": m.ready,
+    "ErrorResponse": _error,
+    "NoticeResponse": m.notice,
+    "ParameterStatus": m.parameter_status,
+    "CopyInResponse": lambda: m.message("G", b"\0\0\0"),
+    "CopyOutResponse": lambda: m.message("H", b"\0\0\0"),
+    "CopyBothResponse": lambda: m.message("W", b"\0\0\0"),
+    "CopyData": lambda text="": m.copy_data(text.encode()),
+    "CopyDone": m.copy_done,
+    "FunctionCallResponse": lambda value="": m.message("V", struct.pack("!i", len(value)) + value.encode()),
+}
+
+
+def _say(words: list[str], book: dict[str, Callable[..., bytes]]) -> bytes:
+    if words[0] in {"half", "rest"}:
+        whole = _say(words[1:], book)
+        middle = max(len(whole) // 2, 1)
+        return whole[:middle] if words[0] == "half" else whole[middle:]
+    if words[0] == "raw":
+        return bytes.fromhex("".join(words[1:]))
+    return book[words[0]](*words[1:])
+
+
+def by_client(text: str) -> bytes:
+    return _say(_words(text), _CLIENT)
+
+
+def by_server(text: str, own_pid: int = 0) -> bytes:
+    words = _words(text)
+    if words[0] == "NotificationResponse":
+        pid = own_pid if words[1] == "own" else int(words[1])
+        return m.notification(pid, words[2], words[3] if len(words) > 3 else "")
+    return _say(words, _SERVER)
