@@ -15,6 +15,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from proxy._reasons cimport CloseReason
 from proxy._wire cimport iobuf_free
+from proxy.dataplane._audit cimport PROXY_DEBUGGING, audit
 from proxy.dataplane._chan cimport chan_close, chan_init
 from proxy.dataplane._client cimport client_visit
 from proxy.dataplane._dump cimport CLIENT_COLUMNS, POOL_COLUMNS, SERVER_COLUMNS
@@ -132,6 +133,8 @@ cdef void _loop(Relay_ *r) noexcept nogil:
         if r.now >= r.janitor_at:
             r.janitor_at = r.now + <uint64_t>TICK_MS * 1000000
             janitor(r)
+            if PROXY_DEBUGGING:
+                audit(r)
             heartbeat(&r.shm, r.worker, r.now)
         word_add(r.wk + WK_LOOP_TURNS, 1)
         while not list_empty(&r.graves):

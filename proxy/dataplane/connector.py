@@ -279,7 +279,7 @@ class Connector:
         front = self.front
         slot = pool.target.slot
         front.count(slot, "database_connections_setup_succeeded")
-        here, there = peer_name(wire.sock.getsockname()), peer_name(wire.sock.getpeername())
+        here = peer_name(wire.sock.getsockname())
         remembered = ready.backend_pid, ready.cancel_key
         self._addresses[remembered] = wire.address, wire.tls is not None
         if len(self._addresses) > _REMEMBERED:
@@ -301,7 +301,7 @@ class Connector:
         log.info(
             "A TCP connection was established from the proxy at %s to the database at %s.",
             here,
-            there,
+            peer_name(wire.address.sockaddr),
         )
         if ready.limits is not None:
             front.limits_known(slot, *ready.limits)

@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _NUMBERS = [
     (re.compile(r"\bPID \d+"), "PID n"),
     (re.compile(r"\b[Pp]rocess \d+"), "process n"),
     (re.compile(r'\bport "?\d+"?'), "port n"),
-    (re.compile(r"\blo_import \d+"), "lo_import n"),
+    (re.compile(r"\b(lo_import|lo_unlink|large object) \d+"), r"\1 n"),
     (re.compile(r"\bpg_temp_\d+"), "pg_temp_n"),
     (re.compile(r"\bpg_toast_temp_\d+"), "pg_toast_temp_n"),
 ]
@@ -178,7 +179,9 @@ class Sides:
         else:
             with noise(self.through, self._folder):
                 found = transcript(script, self.through)
-        assert found == expected
+        if found != expected:
+            told = unified_diff(expected, found, "direct", self.through.name, n=2, lineterm="")
+            raise AssertionError(f"{name} saw something else through the proxy:\n{lines(list(told))}")
         return found
 
     def clear(self) -> None:

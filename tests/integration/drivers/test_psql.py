@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.drivers.sides import Say, Side, Sides, run, tool
+from tests.integration.drivers.sides import Say, Script, Side, Sides, run, tool
 
 
 def psql(say: Say, side: Side, script: str, *options: str, stdin: bool = True) -> None:
@@ -276,7 +276,7 @@ select count(*) from pg_largeobject_metadata;
 \lo_unlink :it
 \lo_export 1 '{folder}/none'
 select 'alive';
-""".replace(":it '", ":it '"),
+""",
     )
     say((folder / "object.out").read_bytes() == source.read_bytes())
 
@@ -326,5 +326,5 @@ load 'plpgsql';
     ],
     ids=lambda script: script.__name__,
 )
-def test_psql_prints_the_same(script: object, sides: Sides) -> None:
-    sides.same(script, least=4)  # type: ignore[arg-type]
+def test_psql_prints_the_same(script: Script, sides: Sides) -> None:
+    sides.same(script, least=4)
