@@ -19,7 +19,8 @@ from typing import Any
 from bench.accounting import Cpu, cpu
 from tests.harness.postgres import client_tool
 
-_TAIL_S = 0.5  # kept out at the end
+_SETTLE_S = 0.5
+_NEVER_S = 600  # its clock starts before the logins, so we end the run ourselves
 _GIVE_UP_S = 90.0  # for 1000 logins on a slow machine
 
 
@@ -77,7 +78,7 @@ def run(load: Load, dsn: str, password: str, pids: Iterable[int], seconds: float
         script = Path(folder, "script.sql")
         script.write_text(load.script + ";\n")
         command = [client_tool("pgbench"), "-n", "-f", str(script), "-M", load.mode, "-c", str(load.clients)]
-        command += ["-j", str(min(2, load.clients)), "-T", str(int(seconds + 3)), "-P", "1", "-l"]
+        command += ["-j", str(min(2, load.clients)), "-T", str(_NEVER_S), "-P", "1", "-l"]
         command += ["--log-prefix", str(Path(folder, "log")), *(["-C"] if load.reconnect else []), dsn]
         env = {**os.environ, "PGPASSWORD": password, "PGSSLMODE": "require" if load.tls else "disable"}
         errors = Path(folder, "errors")
@@ -87,9 +88,12 @@ def run(load: Load, dsn: str, password: str, pids: Iterable[int], seconds: float
             )
             try:
                 _await_first_second(process, errors)
+                time.sleep(_SETTLE_S)
                 begin, before = time.time(), cpu(pids)
                 time.sleep(seconds)
                 end, after = time.time(), cpu(pids)
+                # what its own timer would send: it finishes what is running, and writes its logs
+                process.send_signal(signal.SIGALRM)
                 process.wait(_GIVE_UP_S)
             finally:
                 if process.poll() is None:
@@ -107,7 +111,7 @@ def run(load: Load, dsn: str, password: str, pids: Iterable[int], seconds: float
 
 
 def _await_first_second(process: "subprocess.Popen[bytes]", errors: Path) -> None:
-    """pgbench's first progress line: everybody is connected and has been at work for a second."""
+    """pgbench's first progress line: everybody is connected."""
     deadline = time.monotonic() + _GIVE_UP_S
     while not re.search(rb"^progress: ", errors.read_bytes(), re.MULTILINE):
         if process.poll() is not None or time.monotonic() > deadline:

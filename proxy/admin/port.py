@@ -52,6 +52,7 @@ class TargetRow(TypedDict):
     borrowed: int
     pinned: int
     limit: int
+    permits: NotRequired[int]  # of the limit: connections open or being opened, of all workers
     state: str  # available, paused, unavailable
 
 

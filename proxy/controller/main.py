@@ -69,6 +69,9 @@ class Controller:
         except ConfigErrors as errors:
             log.critical("cannot boot: %s", "; ".join(map(str, errors.errors)))
             return CANNOT_BOOT
+        except RefusedError as refused:
+            log.critical("cannot boot: %s", "; ".join(refused.reasons))
+            return CANNOT_BOOT
         self.links = self.publication.links = Links(links, self.publication.introduce)
         self._line = packets.Channel(line, self._on_line, self._stopped.set)
         self.verbs = Verbs(self._segment, self.links, self.publication, self._line)

@@ -17,6 +17,7 @@ from proxy.control.accepted import Accepted, AcceptedFile
 from proxy.control.config import Config, ConfigErrors, load, needs_restart, parse
 from proxy.control.secrets import SecretValue, fetch_all
 from proxy.control.snapshot import SlotMap, build, diff
+from proxy.controller import ports
 from proxy.controller.links import Links, WorkerLink
 from proxy.model import Snapshot
 
@@ -38,7 +39,7 @@ class Publication:
         self._reloading = asyncio.Lock()
 
     async def boot(self) -> None:
-        """At the very first start: builds the snapshot, or raises ConfigErrors."""
+        """At the very first start: builds the snapshot, or raises ConfigErrors or RefusedError."""
         if self.accepted.snapshot is not None:
             return
         self._config = config = parse(self.accepted.text, self.config_path)
@@ -47,6 +48,9 @@ class Publication:
         self.snapshot = build(config, fetched.values, slots, 1)
         if fetched.errors and not any(proxy.credentials for proxy in self.snapshot.proxies):
             raise ConfigErrors(fetched.errors, str(self.config_path))
+        in_use = await asyncio.to_thread(ports.taken, self.snapshot, Snapshot(0, ()))
+        if in_use:
+            raise RefusedError(*in_use)
         for error in fetched.errors:  # as in RDS Proxy, a bad secret breaks its own user only
             log.error("%s", error)
         for warning in (*config.warnings, *fetched.warnings):
@@ -102,6 +106,9 @@ class Publication:
         snapshot = build(config, secrets, slots, self.accepted.version + 1)
         changes = diff(self.snapshot, snapshot)
         later = needs_restart(self._config, config) if self._config is not None else []
+        in_use = await asyncio.to_thread(ports.taken, snapshot, self.snapshot)
+        if in_use:
+            raise RefusedError(*in_use)
         if changes:
             await self._publish(snapshot)
         self._config = config

@@ -153,6 +153,7 @@ class Verbs:
             "borrowed": read("database_connections_currently_borrowed"),
             "pinned": read("database_connections_currently_session_pinned"),
             "limit": self._segment.limit(target.slot),
+            "permits": self._segment.permits_used(target.slot),
             "state": "paused" if target.slot in paused or ALL_TARGETS in paused else "available",
         }
 

@@ -57,7 +57,7 @@ cdef void _pool(Pool *q) noexcept nogil:
 cdef void audit(Relay_ *r) noexcept nogil:
     cdef Link *at = r.clients.next
     cdef Client *c
-    cdef int i, servers = 0, clients = 0
+    cdef int i, servers = 0, clients = 0, silent = 0
     cdef int held[64]
     for i in range(64):
         held[i] = 0
@@ -69,7 +69,9 @@ cdef void audit(Relay_ *r) noexcept nogil:
             held[r.pools[i].target.slot] += r.pools[i].n_servers + r.pools[i].n_opening
     if servers != r.n_servers:
         _fail(b"the servers do not add up", servers)
-    if clients != r.n_clients or _length(&r.clients) != clients or _length(&r.activity) != clients:
+    for i in range(r.n_lines):
+        silent += _length(&r.lines[i].clients)
+    if clients != r.n_clients or _length(&r.clients) != clients or silent != clients:
         _fail(b"the clients do not add up", clients)
     for i in range(64):
         if held[i] != r.targets[i].held:

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put, load_u32
 from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
-from proxy.dataplane._prepared cimport prepared_begin, prepared_query, prepared_unsure
+from proxy.dataplane._prepared cimport prepared_begin, prepared_lost, prepared_query, prepared_unsure
 from proxy.dataplane._session cimport (
     DropMessage, MESSAGE_DROP_DATABASE, client_close, client_end, drop_database, schedule, session_borrow, session_pin,
     session_settle,
@@ -34,7 +34,8 @@ from proxy.sql._lex cimport LEX_DROP_DATABASE, lex_database
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
     SCRATCH_BYTES = 1048576      # translated bytes that are sent before more are made
-    BORROW_BYTES = 32768         # an unfinished message of this size no longer waits for its end before it borrows
+    BORROW_BYTES = 65536         # an unfinished message of this size no longer waits for its end before it borrows; what the
+                                 # engine wants to see whole (a Parse, the names of a Bind) is smaller
 
 cdef enum Prepared_:             # of prepared_begin
     UNCHANGED = -2
@@ -234,6 +235,8 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
         if chan_keep(&c.ch, v.at, v.end - v.at) < 0:
             client_end(r, c, CloseReason.CLIENT_GONE)
             return
+    if c.server != NULL and c.server.be.owed.n_lost:
+        prepared_lost(r, c, c.server)    # sent behind an error: the server skips it
     if c.server != NULL and owed_count(&c.server.be.owed) == 0:
         session_settle(r, c.server)      # the end of a message may have been all that was missing
 
@@ -294,7 +297,7 @@ cdef void client_visit(Relay_ *r, Client *c) noexcept nogil:
         return
     if n > had:
         c.active_at = r.now
-        list_append(&r.activity, &c.activity)
+        list_append(&c.line.clients, &c.activity)
         word_add(c.ep + EP_BYTES_FROM_CLIENTS, n - had)
     elif not c.resume:
         if n and chan_keep(&c.ch, r.buf, n) < 0:
@@ -302,5 +305,5 @@ cdef void client_visit(Relay_ *r, Client *c) noexcept nogil:
         return
     if n:
         _process(r, c, r.buf, n)
-    if c.ch.fd >= 0 and c.ch.readable and c.state != CLIENT_WAITING:
-        schedule(r, &c.ch)
+    if c.ch.fd >= 0 and (c.ch.hup if c.state == CLIENT_WAITING else c.ch.readable):
+        schedule(r, &c.ch)                   # of one who has left already, no further event will tell

@@ -10,10 +10,10 @@ from proxy._reasons cimport CloseReason
 from proxy.dataplane._pool cimport pool_dequeue, pool_longest_idle, pool_longest_waiter, target_longest_idle
 from proxy.dataplane._session cimport (
     EVENT_DRAINED, EVENT_POOL_EMPTY, client_close, client_end, client_quiet, client_refuse, pool_grow, server_close,
-    target_give_up, target_serve, tell,
+    session_settle, target_give_up, target_serve, tell,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_IDLE, Server, Target,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Line, Link, Pool, Relay_, SERVER_IDLE, Server, Target,
     chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
 )
 from proxy.pgsql._owed cimport owed_count
@@ -119,7 +119,7 @@ cdef void _cleanups(Relay_ *r) noexcept nogil:
         s = <Server*>chan_of_place(r.cleanups.next)
         if r.now < s.cleanup_ends:
             return
-        server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"the abandoned transaction could not be ended in time")
+        server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"not brought back to a known state in time")
 
 
 cdef void _closings(Relay_ *r) noexcept nogil:
@@ -131,38 +131,37 @@ cdef void _closings(Relay_ *r) noexcept nogil:
         client_close(r, c, CloseReason.CLIENT_GONE)
 
 
-cdef void _idle_clients(Relay_ *r) noexcept nogil:
+cdef void _idle_clients(Relay_ *r, Line *line) noexcept nogil:
     cdef Client *c
     cdef int i
     for i in range(PER_TICK):
-        if list_empty(&r.activity):
+        if list_empty(&line.clients):
             return
-        c = client_of_activity(r.activity.next)
+        c = client_of_activity(line.clients.next)
         if c.idle_timeout == 0 or r.now - c.active_at < c.idle_timeout:
             return
+        list_append(&line.clients, &c.activity)
         if c.state == CLIENT_WAITING or (c.server != NULL and owed_count(&c.server.be.owed)):
-            # it waits for us, not we for it
-            c.active_at = r.now
-            list_append(&r.activity, &c.activity)
-            continue
-        list_append(&r.activity, &c.activity)
-        client_end(r, c, CloseReason.CLIENT_IDLE_TIMEOUT)
+            c.active_at = r.now      # it waits for us, not we for it
+        else:
+            client_end(r, c, CloseReason.CLIENT_IDLE_TIMEOUT)
 
 
 cdef void _old_clients(Relay_ *r) noexcept nogil:
+    """Lives may be of any length, so everybody is looked at in turn."""
     cdef Client *c
     cdef int i
-    for i in range(PER_TICK):
-        if list_empty(&r.clients):
-            return
+    for i in range(min(r.n_clients, PER_TICK)):
         c = client_of_age(r.clients.next)
-        if c.life_ends == 0 or r.now < c.life_ends:
-            return
         list_append(&r.clients, &c.age)
+        if c.life_ends == 0 or r.now < c.life_ends:
+            continue
         c.life_ends = 0
-        c.expired = 1
+        c.expired = CloseReason.CLIENT_LIFE_REACHED
         if client_quiet(c):
             client_end(r, c, CloseReason.CLIENT_LIFE_REACHED)
+        elif c.server != NULL:
+            session_settle(r, c.server)      # pinned, but between transactions
 
 
 cdef void _drain(Relay_ *r) noexcept nogil:
@@ -184,11 +183,13 @@ cdef void _drain(Relay_ *r) noexcept nogil:
 
 
 cdef void janitor(Relay_ *r) noexcept nogil:
+    cdef int i
     _pools(r)
     janitor_targets(r)
     _cleanups(r)
     _closings(r)
-    _idle_clients(r)
+    for i in range(r.n_lines):
+        _idle_clients(r, &r.lines[i])
     _old_clients(r)
     if r.draining:
         _drain(r)

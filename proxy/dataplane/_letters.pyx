@@ -18,11 +18,12 @@ from proxy.dataplane._poller cimport poller_add
 from proxy.dataplane._pool cimport pool_add, pool_free, pool_new, pool_open_failed
 from proxy.dataplane._session cimport (
     CancelMessage, DropMessage, EVENT_CLIENT_CLOSED, MESSAGE_CANCEL, MESSAGE_DROP_DATABASE, client_end, drop_database, pool_grow,
-    pool_opening_ended, schedule, server_close, server_free, session_cancel, session_cancel_done, target_serve, tell,
+    pool_opening_ended, schedule, server_close, server_free, session_cancel, session_cancel_done, session_settle, target_serve,
+    tell,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_WAITING, Client, Letter, Link, Pool, Relay_, SERVER_HELD, Server, Target, chan_of_place, client_of_age,
-    list_append, list_empty, server_of_age,
+    CLIENT_WAITING, Client, Letter, Line, Link, Pool, Relay_, SERVER_HELD, Server, Target, chan_of_place, client_of_age,
+    list_append, list_empty, list_init, server_of_age,
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free
@@ -109,6 +110,20 @@ cdef void _discard_client(Relay_ *r, Client *c) noexcept nogil:
     free(c)
 
 
+cdef Line *_line(Relay_ *r, uint64_t timeout) noexcept nogil:
+    """The line of the clients with this idle timeout. There are as many as the configuration has different values."""
+    cdef int i
+    for i in range(r.n_lines):
+        if r.lines[i].timeout == timeout:
+            return &r.lines[i]
+    if r.n_lines == 32:
+        return &r.lines[31]
+    list_init(&r.lines[r.n_lines].clients)
+    r.lines[r.n_lines].timeout = timeout
+    r.n_lines += 1
+    return &r.lines[r.n_lines - 1]
+
+
 cdef void _mail_client(Relay_ *r, Letter *m) noexcept nogil:
     """p: Client, a: pool id, text: its ParameterStatus messages, b: bytes of text that are, the rest is unread input."""
     cdef Client *c = <Client*>m.p
@@ -133,7 +148,8 @@ cdef void _mail_client(Relay_ *r, Letter *m) noexcept nogil:
     r.n_clients += 1
     q.n_clients += 1
     list_append(&r.clients, &c.age)
-    list_append(&r.activity, &c.activity)
+    c.line = _line(r, c.idle_timeout)
+    list_append(&c.line.clients, &c.activity)
     c.resume = 1
     schedule(r, &c.ch)
     if r.stopping:
@@ -265,8 +281,10 @@ cdef void letters_read(Relay_ *r) noexcept nogil:
                 c = client_of_age(at)
                 at = at.next
                 if c.endpoint == m.a:
-                    c.expired = 1
-                    if c.server == NULL and c.state != CLIENT_WAITING:
+                    c.expired = CloseReason.ENDPOINT_REMOVED
+                    if c.server != NULL:
+                        session_settle(r, c.server)          # pinned, but between transactions
+                    elif c.state != CLIENT_WAITING:
                         client_end(r, c, CloseReason.ENDPOINT_REMOVED)
         elif m.kind == MAIL_DUMP:
             if m.b == 0:

@@ -125,37 +125,77 @@ cdef Server *target_longest_idle(Relay_ *r, const Target *t, const Pool *besides
     return found
 
 
+cdef int _claimants(Relay_ *r, const Target *t) noexcept nogil:
+    """Workers among whom the target's connections are to be shared now: this one, and those whose clients wait in vain."""
+    cdef int i, n = 1
+    for i in range(r.shm.workers):
+        if i != r.worker and want_get(&r.shm, t.slot, i) != 0:
+            n += 1
+    return n
+
+
+cdef int _demanding(Relay_ *r, const Target *t, const Pool *besides) noexcept nogil:
+    """Pools of this worker that would open connections if they had permits."""
+    cdef Pool *q
+    cdef int i, n = 0
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if q != NULL and q != besides and q.target == t and pool_openings_due(q, r.now) > 0:
+            n += 1
+    return n
+
+
 cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     """A connection of `p` has become free: should it be closed so that somebody who waits without any can connect?
 
     Between workers: if this one holds more than its share. Between pools of this worker: if `p` holds more than its share, or
-    has no use for the connection itself.
+    has no use for the connection itself. Either way `pool_may_grow` must not let `p` take the permit straight back.
     """
     cdef Target *t = p.target
     cdef Pool *q
-    cdef int i, share, demanding = 0, claimants = 1
-    cdef uint32_t limit = limit_get(&r.shm, t.slot)
+    cdef int i, share, demanding, claimants
     if t.surplus > 0:
         return True
-    for i in range(r.shm.workers):
-        if i != r.worker and want_get(&r.shm, t.slot, i) != 0:
-            claimants += 1
-    if claimants > 1 and t.held * claimants >= <int>limit + claimants:   # held > ceil(limit / claimants)
+    claimants = _claimants(r, t)
+    if claimants > 1 and t.held * claimants >= <int>limit_get(&r.shm, t.slot) + claimants:   # held > ceil(limit / claimants)
         return True
     if not t.wanting:
         return False
-    for i in range(r.n_pools):
-        q = r.pools[i]
-        if q != NULL and q.target == t and q.n_waiting + q.wanted > q.n_opening:
-            demanding += 1
+    demanding = _demanding(r, t, NULL)
     if demanding == 0:
         return False
     share = max(1, t.held // demanding)
     for i in range(r.n_pools):
         q = r.pools[i]
         if (
-            q != NULL and q != p and q.target == t and q.n_waiting + q.wanted > q.n_opening
+            q != NULL and q != p and q.target == t and pool_openings_due(q, r.now) > 0
             and q.n_servers + q.n_opening < share and (p.n_waiting == 0 or p.n_servers > share or q.n_servers == 0)
         ):
             return True
     return False
+
+
+cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil:
+    """May `p` take one more permit, or does it belong to another worker or pool? The rule of `pool_should_yield`, seen from the
+    other side: what is given up for others must stay given up, or connections would be opened only to be closed again."""
+    cdef const Target *t = p.target
+    cdef const Pool *q
+    cdef int i, share, others, claimants = _claimants(r, t)
+    if claimants > 1 and (t.held + 1) * claimants >= <int>limit_get(&r.shm, t.slot) + claimants:
+        return False
+    if not t.wanting:
+        return True
+    others = _demanding(r, t, p)
+    if others == 0:
+        return True
+    share = max(1, (t.held + 1) // (others + 1))
+    if p.n_servers + p.n_opening < share:
+        return True
+    for i in range(r.n_pools):
+        q = r.pools[i]
+        if (
+            q != NULL and q != p and q.target == t and pool_openings_due(q, r.now) > 0
+            and q.n_servers + q.n_opening < share
+        ):
+            return False
+    return True

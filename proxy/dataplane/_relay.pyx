@@ -217,7 +217,6 @@ cdef class Relay:
         r.worker = worker
         list_init(&r.ready)
         list_init(&r.clients)
-        list_init(&r.activity)
         list_init(&r.closing)
         list_init(&r.cleanups)
         list_init(&r.held)

@@ -13,9 +13,10 @@ from proxy._wire cimport NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_len, l
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
 from proxy.dataplane._prepared cimport prepared_answered, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
-    EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_cleanup_step, session_pin, session_settle, tell,
+    EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_cleanup_step, session_pin, session_settle, session_unsettle,
+    tell,
 )
-from proxy.dataplane._state cimport Client, Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server
+from proxy.dataplane._state cimport Client, Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server, list_append
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
 from proxy.pgsql._owed cimport owed_count
@@ -62,6 +63,8 @@ cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
         word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, 1 if open else -1)
     if c != NULL and c.busy and owed_count(&s.be.owed) == 0:
         c.busy = 0
+        c.active_at = r.now                  # idleness begins now
+        list_append(&c.line.clients, &c.activity)
         database_us = (r.now - c.sent_at) // 1000
         histogram_add(c.ep + EP_QUERY_RESPONSE_LATENCY, (r.now - c.asked_at) // 1000)
         histogram_add(c.ep + EP_QUERY_DATABASE_RESPONSE_LATENCY, database_us)
@@ -75,6 +78,7 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
     cdef Step step = NEED_DATA
     cdef uint8_t kind
     cdef bint settled = False
+    cdef bint unasked = False
     cdef Client *c = s.client
     v.at = buf
     v.end = buf + n
@@ -110,6 +114,8 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     tell(r, EVENT_SERVER_FATAL, s.pool.id, s.id, 0, v.at, size)
                 elif s.be.owed.in_doubt and c != NULL:
                     session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_COPY_IN_DOUBT)
+                elif c == NULL and owed_count(&s.be.owed) == 0 and not s.be.owed.skipping:
+                    unasked = True
         if step == SWALLOW:
             if c != NULL:
                 _to_client(c, run, v.at)
@@ -128,7 +134,12 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
     if c == NULL and s.be.fatal:
         server_close(r, s, CloseReason.SERVER_FATAL, b"")
         return
-    if settled or s.state == SERVER_CLEANUP:
+    if unasked:
+        server_close(r, s, CloseReason.SERVER_DOUBTFUL, b"an error nobody asked for")
+        return
+    if s.state == SERVER_IDLE and (s.be.kind != 0 or iobuf_len(&s.ch.tail)):
+        session_unsettle(r, s)
+    if settled or s.state == SERVER_CLEANUP or (c != NULL and owed_count(&s.be.owed) == 0):
         session_settle(r, s)
 
 
@@ -146,13 +157,15 @@ cdef void server_visit(Relay_ *r, Server *s) noexcept nogil:
     if c != NULL and chan_unsent(&c.ch) and not c.ch.broken:
         return                               # the client does not read: neither do we
     if not s.ch.readable:
+        if c != NULL and owed_count(&s.be.owed) == 0:
+            session_settle(r, s)             # our unsent bytes may have been all that was in the way
         return
     had = iobuf_len(&s.ch.tail)
     n = chan_load(&s.ch, r.buf, BUFFER_BYTES)
     if n < 0:
         server_lost(r, s, CloseReason.SERVER_FATAL if s.be.fatal else CloseReason.SERVER_EOF, b"end of the stream" if n == CHAN_EOF else b"receive failed")
         return
-    if n > had:
+    if n > had or (n and s.state == SERVER_CLEANUP):
         word_add(s.pool.target.tg + TG_BYTES_FROM_SERVERS, n - had)
         if s.state == SERVER_CLEANUP:
             s.cleanup_bytes += n - had

@@ -42,6 +42,7 @@ cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil
 cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size) noexcept nogil
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil
 cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil
+cdef void session_unsettle(Relay_ *r, Server *s) noexcept nogil
 
 cdef void client_end(Relay_ *r, Client *c, int reason) noexcept nogil
 cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil

@@ -23,8 +23,8 @@ from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, store_u32
 from proxy.dataplane._chan cimport chan_close, chan_flush, chan_half_close, chan_send, chan_unsent
 from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail_put
 from proxy.dataplane._pool cimport (
-    pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_openings_due, pool_put_idle, pool_should_yield,
-    pool_take_idle, target_longest_idle,
+    pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
+    pool_should_yield, pool_take_idle, target_longest_idle,
 )
 from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Letter, Pool, REFUSE_NEXT, REFUSE_NONE,
@@ -153,6 +153,18 @@ cdef bint client_quiet(const Client *c) noexcept nogil:
     )
 
 
+cdef void _transaction_over(Relay_ *r, Client *c) noexcept nogil:
+    """`c` has no server any more and has been answered: on to its next request, or to its end if that has been waiting."""
+    word_add(c.ep + EP_TRANSACTIONS, 1)
+    if c.expired:
+        client_end(r, c, c.expired)
+    elif r.draining and iobuf_len(&c.ch.tail) == 0 and not c.ch.readable:
+        client_end(r, c, CloseReason.CLIENT_DRAINED)
+    elif iobuf_len(&c.ch.tail) or c.ch.readable:
+        c.resume = 1
+        schedule(r, &c.ch)
+
+
 cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
     """Called whenever something ended: gives the server back if that is proven safe, else does nothing."""
     cdef Client *c = s.client
@@ -161,17 +173,14 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         return
     if s.state != SERVER_BUSY or not _provably_idle(s):
         return
-    if c.fe.kind != 0 or c.unsynced or c.pins or c.unnamed_kept or c.resume:
+    if c.fe.kind != 0 or c.unsynced or c.resume:
         return
-    word_add(c.ep + EP_TRANSACTIONS, 1)
+    if c.pins or c.unnamed_kept:
+        if c.expired:
+            client_end(r, c, c.expired)
+        return
     _detach(r, s)
-    if c.expired:
-        client_end(r, c, CloseReason.CLIENT_LIFE_REACHED)
-    elif r.draining and iobuf_len(&c.ch.tail) == 0 and not c.ch.readable:
-        client_end(r, c, CloseReason.CLIENT_DRAINED)
-    elif iobuf_len(&c.ch.tail) or c.ch.readable:
-        c.resume = 1
-        schedule(r, &c.ch)
+    _transaction_over(r, c)
     if s.cancels:
         s.state = SERVER_HELD
         list_append(&r.held, &s.place)
@@ -185,6 +194,9 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     cdef Client *c
     list_remove(&s.place)
     s.state = SERVER_HELD        # on no list until decided
+    if s.be.kind != 0 or iobuf_len(&s.ch.tail):
+        session_unsettle(r, s)
+        return
     if s.gen != pool.gen:
         server_close(r, s, CloseReason.SERVER_CONFIG_CHANGED, NULL)
         return
@@ -194,10 +206,11 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     if r.now >= s.life_ends:
         server_close(r, s, CloseReason.SERVER_LIFE_REACHED, NULL)
         return
-    if pool_should_yield(r, pool):
+    c = NULL if pool.target.paused else pool_longest_waiter(pool)
+    # a fresh one serves whom it was opened for first, or logins could be all that the database ever sees
+    if (s.borrows or c == NULL or pool.target.surplus > 0) and pool_should_yield(r, pool):
         server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
         return
-    c = NULL if pool.target.paused else pool_longest_waiter(pool)
     if c == NULL:
         pool_put_idle(pool, s, r.now)
         return
@@ -217,7 +230,7 @@ cdef void pool_grow(Relay_ *r, Pool *pool) noexcept nogil:
     cdef int due = pool_openings_due(pool, r.now)
     if r.stopping:
         return
-    while due > 0:
+    while due > 0 and pool_may_grow(r, pool):
         permit = permit_take(&r.shm, t.slot, r.worker)
         if permit < 0:
             s = target_longest_idle(r, t, pool)
@@ -282,6 +295,11 @@ cdef void target_serve(Relay_ *r, Target *t) noexcept nogil:
                 continue
             if q != first and pool_openings_due(q, r.now) > 0:
                 pool_grow(r, q)
+        pool_grow(r, first)      # what the others had no right to
+        for i in range(r.n_pools):
+            q = r.pools[i]
+            if q == NULL or q.target != t:
+                continue
             needy = needy or pool_openings_due(q, r.now) > 0
     if t.wanting and not needy:
         t.wanting = 0
@@ -387,16 +405,24 @@ cdef void _abandon(Relay_ *r, Server *s) noexcept nogil:
     if s.be.owed.in_doubt or s.be.owed.skipping or s.be.fatal or s.ch.broken or chan_unsent(&s.ch):
         server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
         return
-    s.state = SERVER_CLEANUP
-    s.copy_failed = 0
-    s.cleanup_bytes = 0
-    s.cleanup_ends = r.now + <uint64_t>CLEANUP_MS * 1000000
-    list_append(&r.cleanups, &s.place)
+    session_unsettle(r, s)
     if owed_count(&s.be.owed) and s.key_size:
         _ask_cancel(r, s)
     session_cleanup_step(r, s)
     if s.ch.fd >= 0 and s.ch.readable:
         schedule(r, &s.ch)
+
+
+cdef void session_unsettle(Relay_ *r, Server *s) noexcept nogil:
+    """Nobody's, but not proven idle: there is something to undo, or half of an asynchronous message has come, whose other half
+    would arrive in the middle of the next client's answers (edge case 6). Not for long: see _cleanups in _janitor."""
+    if s.state == SERVER_IDLE:
+        s.pool.n_idle -= 1
+    s.state = SERVER_CLEANUP
+    s.copy_failed = 0
+    s.cleanup_bytes = 0
+    s.cleanup_ends = r.now + <uint64_t>CLEANUP_MS * 1000000
+    list_append(&r.cleanups, &s.place)
 
 
 cdef void _say(Server *s, uint8_t kind, const char *text) noexcept nogil:
@@ -411,12 +437,15 @@ cdef void _say(Server *s, uint8_t kind, const char *text) noexcept nogil:
 
 cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil:
     """Where is the abandoned server now, and what is the next step towards a proven idle state?"""
+    if s.be.owed.in_doubt:
+        server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
+        return
     if owed_count(&s.be.owed):
         if s.be.owed.copy == COPY_IN and not s.copy_failed:
             s.copy_failed = 1
             _say(s, p.COPY_FAIL, b"the client left in the middle of the COPY")
         return
-    if s.be.kind != 0 or s.cancels:
+    if s.be.kind != 0 or s.cancels or s.ch.readable or iobuf_len(&s.ch.tail):
         return
     if s.be.tx_status != p.TX_IDLE:
         if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, 0) < 0:
@@ -465,13 +494,15 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
 
 cdef void client_end(Relay_ *r, Client *c, int reason) noexcept nogil:
     """Tells the client why (where there is something to tell), lets it read that, then closes."""
+    # half a message of its server has gone out: a text of ours would be read as the rest of it
+    cdef bint cut = c.server != NULL and c.server.be.kind != 0
     if c.ch.fd < 0 or c.state == CLIENT_CLOSING or c.state == CLIENT_LINGERING:
         return
     if c.state == CLIENT_WAITING:
         _leave_queue(c)
     if c.server != NULL:
         _abandon(r, c.server)
-    if r.errors[reason] != NULL:
+    if r.errors[reason] != NULL and not cut:
         chan_send(&c.ch, r.errors[reason], r.error_size[reason])
     c.closing_as = <uint8_t>reason
     c.state = CLIENT_CLOSING
@@ -523,16 +554,22 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
 
 
 cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
-    """The server connection is of no more use; its client, if any, is told and closed."""
+    """The server connection is of no more use; its client, if any, is told and closed, unless it has all its answers already."""
     cdef Client *c = s.client
     # the server's own FATAL has gone to the client, verbatim; or half a message has, behind which nothing would be understood
     cdef bint told = s.be.fatal or s.be.kind != 0
+    cdef bint unharmed = (
+        c != NULL and not told and owed_count(&s.be.owed) == 0 and not s.be.owed.skipping and s.be.tx_status == p.TX_IDLE
+        and c.fe.kind == 0 and not c.unsynced and not c.pins and not c.unnamed_kept
+    )
     cdef Pool *pool = s.pool
     if s.ch.fd < 0:
         return
     _detach(r, s)
     server_close(r, s, reason, why)
-    if c != NULL:
+    if unharmed:
+        _transaction_over(r, c)
+    elif c != NULL:
         if told:
             c.closing_as = CloseReason.SERVER_LOST
             c.state = CLIENT_CLOSING

@@ -67,6 +67,10 @@ cdef struct Chan:
 
 # ---------------------------------------------------------------- clients
 
+cdef struct Line:                # clients of one idle timeout: each list is in the order in which its members fall due
+    uint64_t timeout
+    Link clients
+
 cpdef enum ClientState:
     CLIENT_READY = 0             # between requests, or with a server and working
     CLIENT_WAITING = 1           # on Pool.waiting: its request is in `tail`
@@ -81,8 +85,8 @@ cpdef enum RefuseState:
 cdef struct Client:
     Chan ch                      # first: a Chan* of a client is a Client*
     Link place                   # Pool.waiting or Relay.closing, by state; else on no list
-    Link activity                # Relay.activity: all clients, longest silent first
-    Link age                     # Relay.clients: all clients, oldest first
+    Link activity                # Line.clients: those of its idle timeout, longest silent first
+    Link age                     # Relay.clients: all clients
     Frontend fe
     uint8_t state                # ClientState
     uint8_t refusing             # RefuseState
@@ -91,7 +95,7 @@ cdef struct Client:
     uint8_t unsynced             # extended-protocol messages went out since the last Sync
     uint8_t resume               # bytes in `tail` may go on now
     uint8_t busy                 # a request is under way: latency is being measured
-    uint8_t expired              # its life is over: close at the end of the transaction
+    uint8_t expired              # CloseReason: close for it at the end of the transaction
     uint8_t unnamed_kept         # the unnamed statement is too large to be prepared again: the server stays
     uint8_t tls_on
     uint8_t key_size
@@ -113,6 +117,7 @@ cdef struct Client:
     uint64_t sent_at             # when it went to the server
     uint64_t pinned_at
     uint64_t idle_timeout        # 0: none
+    Line *line
     uint64_t life_ends           # 0: never
     uint64_t closing_ends
     uint64_t queries
@@ -237,7 +242,8 @@ cdef struct Relay_:
     uint8_t *buf                 # the receive buffer of the thread: an idle connection owns none
     Link ready
     Link clients
-    Link activity
+    Line lines[32]               # by idle timeout; more different ones than that share the last
+    int n_lines
     Link closing
     Link cleanups
     Link held

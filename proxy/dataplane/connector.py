@@ -1,8 +1,8 @@
 """Opens connections to databases: resolve, dial, encrypt, log in, hand over to the relay. One task per opening.
 
-The relay asks ("open", with a permit already taken) and is always answered, with a connection or with a failure: a task that is
-cancelled answers, too, so no permit is lost. When to try again after a failure is the relay's decision. Cancel requests are
-dialled here as well, to the very address of the connection they mean. Belongs to the front thread.
+The relay asks ("open", with a permit already taken) and is always answered, with a connection or with a failure: a
+task that is cancelled answers, too, so no permit is lost. When to try again after a failure is the relay's decision.
+Cancel requests are dialled here as well, to the very address of the connection they mean. Belongs to the front thread.
 """
 
 import asyncio
@@ -73,7 +73,9 @@ def attempts(tls: ServerTls, target: Target) -> tuple[Encryption, ...]:
 
 
 def worth_another(failure: BaseException, tried: Encryption, encrypted: bool) -> bool:
-    """Is the next attempt of `allow` or `prefer` justified? Where only the host-based rules or TLS itself can have been the cause."""
+    """Is the next attempt of `allow` or `prefer` justified? Where only the host-based rules or TLS itself can have
+    been the cause.
+    """
     if isinstance(failure, ServerRefused):
         return failure.fields.sqlstate == "28000" and (encrypted or tried is Encryption.NONE)
     return isinstance(failure, TlsError)
@@ -83,6 +85,7 @@ class Connector:
     def __init__(self, front: "Front") -> None:
         self.front = front
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self._contexts: dict[ServerTls, ClientContext] = {}
         self._cancels = asyncio.Semaphore(_MAX_CANCELS)
         self._addresses: OrderedDict[tuple[int, bytes], tuple[Address, bool]] = OrderedDict()
@@ -91,6 +94,9 @@ class Connector:
     # ------------------------------------------------------------ tasks
 
     def open(self, pool: Pool, permit: int) -> None:
+        if self._stopped:
+            self.front.relay.server_failed(pool.id, permit, ConnectFailure.CONNECT_TEMPORARY, b"")
+            return
         pool.opening += 1
         self._start(self._open(pool, permit))
 
@@ -103,6 +109,7 @@ class Connector:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
+        self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -303,9 +310,9 @@ class Connector:
             here,
             peer_name(wire.address.sockaddr),
         )
+        pool.opened(Welcome.of(ready))
         if ready.limits is not None:
             front.limits_known(slot, *ready.limits)
-        pool.opened(Welcome.of(ready))
 
     def _failed(self, pool: Pool, permit: int, failure: Exception) -> None:
         front = self.front
@@ -325,7 +332,7 @@ class Connector:
         )
         front.relay.server_failed(pool.id, permit, kind, error)
         if error:
-            pool.refuse(error, front.loop.time())
+            front.pools.refuse(pool, error, front.loop.time())
         elif pool.waiters:
             front.relay.want(pool.id)
 

@@ -1,20 +1,23 @@
 """Who may come in: listeners, limits, the tables of half-open logins, client slots. A login itself is `login.Login`.
 
-A `Hall` is one proxy (its credentials, TLS and limits), a `Gate` one of its endpoints (its listening sockets). A new snapshot
-replaces what a hall knows; gates that did not change are not touched, and logins under way end with what they began with.
-Belongs to the front thread.
+A `Hall` is one proxy (its credentials, TLS and limits), a `Gate` one of its endpoints (its listening sockets). A new
+snapshot replaces what a hall knows; gates that did not change are not touched, and logins under way end with what they
+began with. Belongs to the front thread.
 """
 
 import asyncio
 import logging
+import os
 import random
 import resource
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.dataplane.listening import EXHAUSTED, listen_tcp, listen_unix, peer_name
 from proxy.dataplane.login import Login
 from proxy.dataplane.pools import Pool, PoolKey, Welcome
+from proxy.dataplane.watch import Watch
 from proxy.errors import (
     Draining,
     NoReadOnlyTarget,
@@ -141,13 +144,13 @@ class Gate:
         if not self._reading:
             self._reading = True
             for sock in self.socks:
-                self._loop.add_reader(sock, self._accept, sock)
+                self.doorman.watch.add(sock.fileno(), partial(self._accept, sock))
 
     def _pause(self) -> None:
         if self._reading:
             self._reading = False
             for sock in self.socks:
-                self._loop.remove_reader(sock)
+                self.doorman.watch.remove(sock.fileno())
 
     def close(self) -> None:
         self._pause()
@@ -162,7 +165,8 @@ class Gate:
         doorman = self.doorman
         for _ in range(_ACCEPTS_PER_TURN):
             try:
-                sock, address = listener.accept()
+                # the descriptor alone: a socket object would cost more than the system call
+                fd, address = listener._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -170,17 +174,14 @@ class Gate:
                     self._exhausted(error)
                     return
                 continue  # the client left before we came (ECONNABORTED), or its network did
-            sock.setblocking(False)
+            os.set_blocking(fd, False)
             self.count("client_connections_received")
             self.count("client_connections")
-            if (
-                sock.fileno() >= doorman.descriptor_ceiling
-                or len(self.hall.half_open) >= self.hall.proxy.max_half_open_logins
-            ):
-                self._turn_away(sock)
+            if fd >= doorman.descriptor_ceiling or len(self.hall.half_open) >= self.hall.proxy.max_half_open_logins:
+                self._turn_away(fd)
                 continue
             self.count("client_connections_in_setup")
-            self.hall.expect(Login(self, self._loop, sock, address))
+            self.hall.expect(Login(self, fd, address))
 
     def _exhausted(self, error: OSError) -> None:
         """Not a busy loop: who waits in the backlog can wait a little longer (edge case 98)."""
@@ -188,17 +189,17 @@ class Gate:
         self._pause()
         self._resume = self._loop.call_later(_EXHAUSTED_PAUSE_S, self.open)
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _turn_away(self, fd: int) -> None:
         self.count("refused")
         try:
-            sock.recv(16_384)  # closing with unread bytes would be a reset, which overtakes the error
+            os.read(fd, 16_384)  # closing with unread bytes would be a reset, which overtakes the error
         except OSError:
             pass
         try:
-            sock.send(error_response(ServerBusy()))
+            os.write(fd, error_response(ServerBusy()))
         except OSError:
             pass
-        sock.close()
+        os.close(fd)
         self.count("client_connections", -1)
         self.count("client_connections_closed")
 
@@ -263,6 +264,7 @@ class Doorman:
     def __init__(self, front: "Front") -> None:
         self.front = front
         self.draining = False
+        self.watch = Watch(front.loop)
         self.gates: dict[GateKey, Gate] = {}
         self.halls: dict[str, Hall] = {}
         self.guests: dict[int, Guest] = {}  # by slot
@@ -341,7 +343,9 @@ class Doorman:
     # ------------------------------------------------------------ drain and stop
 
     def shut(self) -> None:
-        """No more clients: listeners close, so that the kernel refuses or another worker accepts; half-open logins are told."""
+        """No more clients: listeners close, so that the kernel refuses or another worker accepts; half-open logins are
+        told.
+        """
         self.draining = True
         for gate in self.gates.values():
             gate.close()
@@ -368,6 +372,7 @@ class Doorman:
         for pool in list(self.front.pools):
             for waiter in list(pool.waiters):
                 waiter.abort()
+        self.watch.close()
 
     # ------------------------------------------------------------ clients in the relay's hands
 
@@ -383,7 +388,7 @@ class Doorman:
         gate: Gate,
         login: Login,
         asked: Startup,
-        sock: socket.socket,
+        fd: int,
         slot: int,
         key: bytes,
         pool: Pool,
@@ -398,7 +403,7 @@ class Doorman:
         target = pool.target.slot
         self.clients_of_target[target] = self.clients_of_target.get(target, 0) + 1
         self.front.relay.client(
-            sock.detach(),
+            fd,
             login.tls,
             slot=slot,
             pool_id=pool.id,

@@ -1,7 +1,8 @@
 """The front of a worker: everything cold. Owns the doorman, the connector and the table of pools; listens to the relay.
 
-The worker's entry: `start`, `apply(snapshot)` (as a difference; all or nothing), `handle(verb, args)`, `drain`, `stop`. All of it runs
-on the worker's one event loop; the relay thread is spoken to through `relay`'s methods and heard through its events.
+The worker's entry: `start`, `apply(snapshot)` (as a difference; all or nothing), `handle(verb, args)`, `drain`,
+`stop`. All of it runs on the worker's one event loop; the relay thread is spoken to through `relay`'s methods and
+heard through its events.
 """
 
 import asyncio
@@ -46,7 +47,9 @@ class Context(Protocol):
 
 
 def relay_errors() -> dict[CloseReason, bytes]:
-    """What the relay says to a client, by reason; a reason that is missing here tells nothing. CLOSE_NONE: a canceled query."""
+    """What the relay says to a client, by reason; a reason that is missing here tells nothing. CLOSE_NONE: a canceled
+    query.
+    """
     return {
         CloseReason.CLIENT_PROTOCOL_VIOLATION: error_response(ProtocolViolation("invalid frontend message")),
         CloseReason.CLIENT_IDLE_TIMEOUT: error_response(IdleClientTimeout()),
@@ -109,6 +112,7 @@ class Front:
         return {target.slot: (target, proxy) for proxy in proxies for target in proxy.target_group.targets}
 
     def _update_pools(self, snapshot: Snapshot) -> None:
+        self.pools.forgive()
         proxies = {proxy.name: proxy for proxy in snapshot.proxies}
         for pool in list(self.pools):
             proxy = proxies.get(pool.key.proxy)
@@ -231,8 +235,8 @@ class Front:
     def _on_pinned(self, slot: int, server_id: int, reason: PinReason) -> None:
         guest = self.doorman.guests.get(slot)
         log.warning(
-            "The client session was pinned to the database connection [dbConnection=%d] for the remainder of the session. "
-            "The proxy can't reuse this connection until the session ends. Reason: %s",
+            "The client session was pinned to the database connection [dbConnection=%d] for the remainder of the "
+            "session. The proxy can't reuse this connection until the session ends. Reason: %s",
             server_id,
             text(reason),
             extra={"endpoint": guest.gate.name if guest else "", "client": self.doorman.pid(slot), "server": server_id},

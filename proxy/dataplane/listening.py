@@ -1,4 +1,4 @@
-"""Listening sockets: TCP with SO_REUSEPORT, so that each worker has its own and the kernel spreads clients; Unix sockets for worker 0.
+"""Listening sockets: TCP with SO_REUSEPORT, so that the kernel spreads clients over workers; Unix sockets for worker 0.
 
 What accepted sockets inherit from a listening one (no delay, keepalive) is set here once instead of once per client.
 """
@@ -40,7 +40,9 @@ def listen_tcp(family: int, address: object, *, both_families: bool) -> socket.s
 
 
 def listen_unix(path: str) -> socket.socket:
-    """Everybody may connect, as with PostgreSQL's own: who may log in is decided by password. A stale socket is replaced."""
+    """Everybody may connect, as with PostgreSQL's own: who may log in is decided by password. A stale socket is
+    replaced.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _remove_stale(path)

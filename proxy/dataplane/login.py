@@ -1,20 +1,21 @@
-"""One client from accept to hand-over: drives the startup and authentication conversations over its socket, with or without TLS.
+"""One client from accept to hand-over: drives startup and authentication over its socket, with or without TLS.
 
-Callbacks on the loop, no task and no future: a login is three or four short turns, and their cost is measured. Two phases, each
-with its own timer and its own error (edge case 14): *login* (login_timeout, counted as half open), then, where the pool has no
-welcome yet, *waiting* (connection_borrow_timeout). Every way out is `_close` or `_leave`, once: what was taken (the place among
-the half-open logins, the waiter's place, the slot, the gauges) is given back there. Belongs to the front thread.
+Callbacks on the loop, no task and no future: a login is three or four short turns, and their cost is measured. Two
+phases, each with its own timer and its own error (edge case 14): *login* (login_timeout, counted as half open), then,
+where the pool has no welcome yet, *waiting* (connection_borrow_timeout). Every way out is `_close` or `_leave`, once:
+what was taken (the place among the half-open logins, the waiter's place, the slot, the gauges) is given back there.
+Belongs to the front thread.
 """
 
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from proxy.dataplane.listening import peer_name
 from proxy.dataplane.pools import Pool, Welcome
+from proxy.dataplane.watch import READ, WRITE
 from proxy.errors import BorrowTimeout, LoginTimeout, NoCredentials, ProxyError, TooManyClients, UnknownError
 from proxy.net._tls import TlsClosed, TlsError, TlsSession
 from proxy.pgsql.authserver import authenticate
@@ -39,15 +40,15 @@ class Login:
         "_authenticated",
         "_conversation",
         "_deadline",
+        "_fd",
         "_handshaking",
         "_last_words",
         "_leaving",
-        "_loop",
         "_out",
         "_pool",
         "_reading",
-        "_sock",
         "_startup",
+        "_watch",
         "address",
         "expires",
         "gate",
@@ -56,15 +57,15 @@ class Login:
         "tls",
     )
 
-    def __init__(self, gate: "Gate", loop: asyncio.AbstractEventLoop, sock: socket.socket, address: object) -> None:
+    def __init__(self, gate: "Gate", fd: int, address: object) -> None:
         self.gate = gate
         self.hall = gate.hall  # a reload may give the gate another one; this login is counted here
         self.address = address
         self.line = Line()
         self.tls: TlsSession | None = None
         self.expires = 0.0  # of the login phase; the doorman's
-        self._loop = loop
-        self._sock: socket.socket | None = sock  # None: closed or handed over
+        self._watch = gate.doorman.watch
+        self._fd = fd  # -1: closed or handed over
         self._startup: Startup | None = None
         self._last_words = b""  # of the authentication: sent in front of what follows
         self._pool: Pool | None = None  # among whose waiters we are
@@ -77,7 +78,7 @@ class Login:
         self._conversation = self._talk()
         next(self._conversation)  # to its first wait; nothing can be asked before a byte has come
         self._reading = True
-        loop.add_reader(sock, self._readable)
+        self._watch.add(fd, self._ready)
 
     # ------------------------------------------------------------ the conversation
 
@@ -109,7 +110,7 @@ class Login:
                 self._send(said)
         except StopIteration as end:
             if end.value is None:
-                self._close()
+                self._hang_up()
             else:
                 self._admit(end.value)
         except ProxyError as error:
@@ -122,12 +123,16 @@ class Login:
 
     # ------------------------------------------------------------ bytes in
 
-    def _readable(self) -> None:
-        sock = self._sock
-        if sock is None:
+    def _ready(self) -> None:
+        """Called by the watch. What cannot be done yet is tried and says so: cheaper than keeping count of what can."""
+        if self._out:
+            self._drain()
+        elif not self._reading:
+            self._close()  # nothing was asked for: it is the peer's end that woke us
+        if not self._reading or self._fd < 0:
             return
         try:
-            data = sock.recv(_RECEIVE)
+            data = os.read(self._fd, _RECEIVE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -136,7 +141,7 @@ class Login:
             self._close()
         elif self.tls is not None:
             self._decrypt(self.tls, data)
-        elif self._pool is not None:
+        elif self._pool is not None or self._leaving:
             self._early(data)
         else:
             self._step(data)
@@ -195,7 +200,7 @@ class Login:
         return finished
 
     def _tls_failed(self, error: TlsError) -> None:
-        if self._sock is None:
+        if self._fd < 0:
             return
         gate = self.gate
         gate.count("client_connections_setup_failed_auth")
@@ -215,14 +220,13 @@ class Login:
         self._write(data)
 
     def _write(self, data: bytes) -> None:
-        sock = self._sock
-        if sock is None:
+        if self._fd < 0:
             return
         if self._out:
             self._out += data
             return
         try:
-            sent = sock.send(data)
+            sent = os.write(self._fd, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
@@ -230,23 +234,23 @@ class Login:
             return
         if sent < len(data):
             self._out = data[sent:]
-            self._loop.add_writer(sock, self._writable)
+            self._interest()
 
-    def _writable(self) -> None:
-        sock = self._sock
-        if sock is None:
-            return
+    def _drain(self) -> None:
         try:
-            self._out = self._out[sock.send(self._out) :]
+            self._out = self._out[os.write(self._fd, self._out) :]
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._close()
             return
         if not self._out:
-            self._loop.remove_writer(sock)
+            self._interest()
             if self._leaving:
                 self._leave()
+
+    def _interest(self) -> None:
+        self._watch.change(self._fd, (READ if self._reading else 0) | (WRITE if self._out else 0))
 
     # ------------------------------------------------------------ admitted
 
@@ -257,14 +261,15 @@ class Login:
         if pool.welcome is not None:
             self.welcome(pool.welcome, pool)
             return
-        refused = pool.standing_refusal(self._loop.time())
+        refused = gate.doorman.front.pools.standing_refusal(pool.key, gate.doorman.front.loop.time())
         if refused:
+            gate.doorman.front.pools.give_back(pool)
             self.refused(refused)
             return
         self._pool = pool
         pool.waiters[self] = None
         timeout = self.hall.proxy.target_group.connection_borrow_timeout
-        self._deadline = self._loop.call_later(timeout, self._borrow_timeout)
+        self._deadline = gate.doorman.front.loop.call_later(timeout, self._borrow_timeout)
         gate.doorman.front.relay.want(pool.id)
 
     def _borrow_timeout(self) -> None:
@@ -292,7 +297,7 @@ class Login:
         except TlsError as error:
             self._tls_failed(error)
             return
-        if not self._out and self._sock is not None:
+        if not self._out and self._fd >= 0:
             self._leave()
 
     def refused(self, error: bytes) -> None:
@@ -308,14 +313,14 @@ class Login:
         if self._authenticated is None:
             self._close()
             return
-        sock = self._detach()
-        if sock is not None:
+        fd = self._detach()
+        if fd >= 0:
             assert self._startup is not None
             slot, key, pool, welcome = self._authenticated
-            self.gate.doorman.hand_over(self.gate, self, self._startup, sock, slot, key, pool, welcome)
+            self.gate.doorman.hand_over(self.gate, self, self._startup, fd, slot, key, pool, welcome)
 
     def refuse(self, error: ProxyError) -> None:
-        if self._sock is None or self._leaving:
+        if self._fd < 0 or self._leaving:
             return
         gate = self.gate
         failed = error.sqlstate.startswith(_AUTHENTICATION)
@@ -336,7 +341,7 @@ class Login:
             self._close()  # neither plain nor encrypted bytes would be understood
             return
         self._leaving = True
-        self._stop_reading()
+        self._reading = False
         try:
             if self.tls is not None:
                 self.tls.write(self.line.flush() + self._last_words + error)
@@ -349,6 +354,15 @@ class Login:
             return
         if not self._out:
             self._close()
+
+    def _hang_up(self) -> None:
+        """A cancel request is answered by the end of the stream; under TLS by its orderly end, or libpq reports an
+        error.
+        """
+        if self.tls is not None:
+            self.tls.shutdown()
+            self._write(self.tls.take())
+        self._close()
 
     def timed_out(self) -> None:
         """By the doorman: the login phase took too long. A probe that never said a word is not told anything."""
@@ -371,27 +385,23 @@ class Login:
             self.gate.doorman.front.pools.give_back(pool)
 
     def _stop_reading(self) -> None:
-        if self._reading and self._sock is not None:
+        if self._reading and self._fd >= 0:
             self._reading = False
-            self._loop.remove_reader(self._sock)
+            self._interest()
 
-    def _detach(self) -> socket.socket | None:
-        """The socket, free of everything; None if it has gone before."""
-        sock = self._sock
-        if sock is None:
-            return None
-        self._stop_reading()
-        if self._out:
-            self._loop.remove_writer(sock)
+    def _detach(self) -> int:
+        """The descriptor, watched by nobody; -1 if it has gone before."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._watch.remove(fd)
             self._out = b""
-        self._sock = None
-        self.gate.settled(self)
-        self._forget_pool()
-        return sock
+            self.gate.settled(self)
+            self._forget_pool()
+        return fd
 
     def _close(self) -> None:
-        sock = self._detach()
-        if sock is None:
+        fd = self._detach()
+        if fd < 0:
             return
         doorman = self.gate.doorman
         if self._authenticated is not None:
@@ -401,5 +411,5 @@ class Login:
             doorman.front.pools.give_back(pool)
         self._conversation.close()
         self.tls = None
-        sock.close()
+        os.close(fd)
         self.gate.closed()

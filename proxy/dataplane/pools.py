@@ -1,9 +1,10 @@
 """The front's table of pools: who may share server connections, and what a client of each is told when it arrives.
 
-A pool is known to the relay by a small number. Its key is what makes two sessions interchangeable: proxy, target, database, user,
-and the startup settings, with which its server connections log in. Its *welcome* are the ParameterStatus messages of its
-newest server login; a client that comes before the first one waits here. Numbers are given back when nobody uses the pool any
-more, so that a fleet of clients with ever new settings does not grow the table for ever. Belongs to the front thread.
+A pool is known to the relay by a small number. Its key is what makes two sessions interchangeable: proxy, target,
+database, user, and the startup settings, with which its server connections log in. Its *welcome* are the
+ParameterStatus messages of its newest server login; a client that comes before the first one waits here. Numbers are
+given back when nobody uses the pool any more, so that a fleet of clients with ever new settings does not grow the
+table for ever. Belongs to the front thread.
 """
 
 from collections import deque
@@ -58,8 +59,6 @@ class Pool:
     generation: int  # a change makes the relay replace the server connections one by one
     welcome: Welcome | None = None
     waiters: dict[Waiter, None] = field(default_factory=dict)  # in order of arrival
-    refusal: bytes = b""  # the database's last permanent answer …
-    refused_at: float = 0.0  # … and when it was given
     clients: int = 0
     servers: int = 0
     opening: int = 0
@@ -68,22 +67,11 @@ class Pool:
     def unused(self) -> bool:
         return not (self.waiters or self.clients or self.servers or self.opening)
 
-    def standing_refusal(self, now: float) -> bytes:
-        """What to tell a newcomer at once, or nothing. A wrong password must not become a storm of logins (edge case 12)."""
-        return self.refusal if self.refusal and now - self.refused_at < _SETTLED_S else b""
-
     def opened(self, welcome: Welcome) -> None:
         self.welcome = welcome
-        self.refusal = b""
         waiters, self.waiters = self.waiters, {}
         for waiter in waiters:
             waiter.welcome(welcome)
-
-    def refuse(self, error: bytes, now: float) -> None:
-        self.refusal, self.refused_at = error, now
-        waiters, self.waiters = self.waiters, {}
-        for waiter in waiters:
-            waiter.refused(error)
 
 
 class Pools:
@@ -95,6 +83,7 @@ class Pools:
         self._by_key: dict[PoolKey, Pool] = {}
         self._free: dict[int, deque[int]] = {}  # ids by target slot: the relay's numbers of a target stay with it
         self._generation = 0
+        self._refusals: dict[PoolKey, tuple[bytes, float]] = {}  # and when; oldest first
 
     def __getitem__(self, pool_id: int) -> Pool:
         return self._pools[pool_id]
@@ -141,8 +130,32 @@ class Pools:
         if not same_server:
             self._generation += 1
             pool.generation = self._generation
-            pool.refusal = b""
         self._announce(pool)
+
+    def refuse(self, pool: Pool, error: bytes, now: float) -> None:
+        """The database's answer is final: for those who wait, and for who comes in the next moment.
+
+        A wrong password must not become a storm of logins (edge case 12). The pool itself may go meanwhile.
+        """
+        self._refusals.pop(pool.key, None)
+        self._refusals[pool.key] = error, now
+        while self._refusals:
+            oldest = next(iter(self._refusals))
+            if now - self._refusals[oldest][1] < _SETTLED_S:
+                break
+            del self._refusals[oldest]
+        waiters, pool.waiters = pool.waiters, {}
+        for waiter in waiters:
+            waiter.refused(error)
+
+    def standing_refusal(self, key: PoolKey, now: float) -> bytes:
+        """What to tell a newcomer at once, or nothing."""
+        error, at = self._refusals.get(key, (b"", now))
+        return error if now - at < _SETTLED_S else b""
+
+    def forgive(self) -> None:
+        """A new snapshot may have put right what was wrong."""
+        self._refusals.clear()
 
     def retire(self, pool: Pool) -> None:
         """Its server connections are to close as they come free: the user, the target or the proxy is gone."""

@@ -138,7 +138,8 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
                 return VIOLATION
             b.tx_status = v.at[5]
         elif kind == p.ERROR_RESPONSE:
-            _read_error(b, v.at + 5, min(have, <Py_ssize_t>length + 1) - 5)
+            # never more than the head, however much is here: what is understood must not depend on how it was cut
+            _read_error(b, v.at + 5, min(have, <Py_ssize_t>length + 1, <Py_ssize_t>ERROR_HEAD) - 5)
         b.verdict = owed_reply(&b.owed, kind)
         if b.verdict == REPLY_VIOLATION:
             b.fault = BE_UNEXPECTED

@@ -115,7 +115,8 @@ cdef Step frontend_peek(const View *v, uint32_t *length) noexcept nogil:
 cdef Step _names(Frontend *f, const View *v, uint32_t length) noexcept nogil:
     """Finds the statement name in the head of a message; NEED_DATA until it is all there."""
     cdef const uint8_t *at = v.at + 5
-    cdef const uint8_t *end = v.at + min(v.end - v.at, <Py_ssize_t>length + 1)
+    # never further than the bound, however much is here: what is refused must not depend on how it was cut
+    cdef const uint8_t *end = v.at + min(v.end - v.at, <Py_ssize_t>length + 1, <Py_ssize_t>NAMES_BYTES)
     cdef const uint8_t *nul
     cdef uint8_t kind = v.at[0]
     cdef int skip = 1 if kind == p.BIND else 0     # Bind has the portal's name first

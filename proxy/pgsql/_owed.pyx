@@ -56,6 +56,12 @@ cdef void _drop_copy_ends(Owed *o) noexcept nogil:
         _pop(o)
 
 
+cdef void _answered(Owed *o) noexcept nogil:
+    """The request at the head is done, and with it every CopyDone right behind it: those answer nothing."""
+    _pop(o)
+    _drop_copy_ends(o)
+
+
 cdef void _lose(Owed *o, uint64_t entry) noexcept nogil:
     """The request will never be answered by anything of its own."""
     cdef uint32_t *lost
@@ -204,8 +210,7 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
         if want != OWED_QUERY and want != OWED_FUNCTION and want != OWED_SYNC:
             return REPLY_VIOLATION
         o.copy = COPY_NONE
-        _pop(o)
-        _drop_copy_ends(o)
+        _answered(o)
         return verdict
 
     if want == OWED_EXECUTE or want == OWED_QUERY:
@@ -216,7 +221,7 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
                 _copy_in_succeeded(o)
             o.copy = COPY_NONE
             if want == OWED_EXECUTE:
-                _pop(o)
+                _answered(o)
             return verdict
         if kind == p.COPY_IN_RESPONSE:
             _copy_in_begins(o)
@@ -232,25 +237,25 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
         if want == OWED_QUERY:
             return verdict if kind == p.ROW_DESCRIPTION else REPLY_VIOLATION
         if kind == p.PORTAL_SUSPENDED:
-            _pop(o)
+            _answered(o)
             return verdict
         return REPLY_VIOLATION
 
     if want == OWED_PARSE and kind == p.PARSE_COMPLETE:
         o.answered = <uint32_t>(o.ring[o.head] >> 32)
-        _pop(o)
+        _answered(o)
         return verdict
     if want == OWED_BIND and kind == p.BIND_COMPLETE:
-        _pop(o)
+        _answered(o)
         return verdict
     if want == OWED_CLOSE and kind == p.CLOSE_COMPLETE:
-        _pop(o)
+        _answered(o)
         return verdict
     if want == OWED_DESCRIBE:
         if kind == p.PARAMETER_DESCRIPTION:
             return verdict
         if kind == p.ROW_DESCRIPTION or kind == p.NO_DATA:
-            _pop(o)
+            _answered(o)
             return verdict
     if want == OWED_FUNCTION and kind == p.FUNCTION_CALL_RESPONSE:
         return verdict

@@ -7,9 +7,10 @@
     init_query                                 … ReadyForQuery
     limits, if asked for                       … ReadyForQuery
 
-Authentication: trust, clear text, MD5, SCRAM-SHA-256(-PLUS). A clear-text password is given to whoever asks, as libpq gives it;
-who does not want that demands `sslmode=verify-full`, which proves who asks. A refusal is `ServerRefused`, and says whether it can
-be expected to last. Anything else a server may do wrong is a `ProtocolViolation` or a `ScramError`: temporary.
+Authentication: trust, clear text, MD5, SCRAM-SHA-256(-PLUS). A clear-text password is given to whoever asks, as libpq
+gives it; who does not want that demands `sslmode=verify-full`, which proves who asks. A refusal is `ServerRefused`,
+and says whether it can be expected to last. Anything else a server may do wrong is a `ProtocolViolation` or a
+`ScramError`: temporary.
 """
 
 from dataclasses import dataclass, field
@@ -48,9 +49,11 @@ LIMITS_QUERY = (
     b"current_setting('reserved_connections', true)"
 )
 
-# A retry with the same secret, name and settings gets the same answer. Whole classes, then single codes; all else is temporary.
+# A retry with the same secret, name and settings gets the same answer. Whole classes, then single codes; all else is
+# temporary.
 _PERMANENT_CLASSES = ("28", "0A", "22", "42")
-_PERMANENT = frozenset({"3D000", "55000"})  # no such database; a database that takes no connections
+# no such database, a database that takes no connections, a setting that only a restart changes
+_PERMANENT = frozenset({"3D000", "55000", "55P02"})
 
 # client_encoding in which a byte below 0x80 may be part of a longer character
 _NOT_ASCII_SAFE = frozenset({b"BIG5", b"GB18030", b"GBK", b"JOHAB", b"SHIFT_JIS_2004", b"SJIS", b"UHC"})
@@ -163,7 +166,8 @@ def log_in(
             refused.permanent = False
             raise
     limits = _limits((yield from _run(login, LIMITS_QUERY))) if ask_limits else None
-    if line.data:
+    if line.data or line.pending:
+        # or has answered what it was not asked yet: our question would never leave
         raise ProtocolViolation("the server goes on talking after ReadyForQuery")
     status = login.status
     return ServerReady(

@@ -1,7 +1,7 @@
 """We as the server: authenticates a client the way its secret's `client_password_auth_type` says. A generator.
 
-Returns the last words of the exchange (AuthenticationSASLFinal, or nothing). They are not sent here: they leave in one write
-with AuthenticationOk and everything behind it, or in front of the error, if no database answers.
+Returns the last words of the exchange (AuthenticationSASLFinal, or nothing). They are not sent here: they leave in one
+write with AuthenticationOk and everything behind it, or in front of the error, if no database answers.
 """
 
 import os

@@ -4,9 +4,10 @@ A conversation is a generator. What it yields is to be sent; what it is then giv
 
     received = yield to_send          # b"" means: nothing to send, only wait
 
-At end of stream the driver sends b"" in, and the conversation ends as `PeerClosed`. A `StartTls` asks the driver to answer, to
-do the handshake, to note its facts on the `Line`, and to resume with b""; from then on bytes are decrypted. A refusal leaves as a `ProxyError`. What was
-read but not needed stays in `line.data` for whoever comes next: the next conversation, or the relay.
+At end of stream the driver sends b"" in, and the conversation ends as `PeerClosed`. A `StartTls` asks the driver to
+answer, to do the handshake, to note its facts on the `Line`, and to resume with b""; from then on bytes are decrypted.
+A refusal leaves as a `ProxyError`. What was read but not needed stays in `line.data` for whoever comes next: the next
+conversation, or the relay.
 """
 
 from collections.abc import Generator
@@ -42,7 +43,9 @@ Exchange: TypeAlias = Generator[bytes | StartTls, bytes, _R]
 
 
 class Line:
-    """One peer: bytes received and not yet read, bytes to go out with the next write, and the facts of its TLS session."""
+    """One peer: bytes received and not yet read, bytes to go out with the next write, and the facts of its TLS
+    session.
+    """
 
     __slots__ = ("alpn", "binding", "data", "encrypted", "pending")
 
@@ -60,7 +63,9 @@ class Line:
         self.data = self.data + chunk if self.data else chunk
 
     def message(self, limit: int) -> tuple[int, bytes] | None:
-        """The next whole message as (type, body), or None while it is incomplete. `limit` bounds what its length may claim."""
+        """The next whole message as (type, body), or None while it is incomplete. `limit` bounds what its length may
+        claim.
+        """
         data = self.data
         if len(data) < 5:
             return None

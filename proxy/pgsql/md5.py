@@ -1,7 +1,7 @@
 """PostgreSQL's MD5 password exchange, both sides: "md5" + md5(md5(password + user) + salt), the hashes in hex.
 
-Weak by today's measure and kept because RDS Proxy has it; `usedforsecurity=False` lets it work on FIPS builds of OpenSSL, where
-the administrator has chosen it knowingly. Knows no message frames.
+Weak by today's measure and kept because RDS Proxy has it; `usedforsecurity=False` lets it work on FIPS builds of
+OpenSSL, where the administrator has chosen it knowingly. Knows no message frames.
 """
 
 import hashlib

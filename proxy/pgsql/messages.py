@@ -1,8 +1,8 @@
 """Builders and parsers of the messages of startup, authentication and login (PostgreSQL protocol 3, both directions).
 
-The cold path only: one call, one `bytes`. Queries and rows of clients never pass here; the engines `_frontend` and `_backend`
-read those in place. Parsers raise `ProtocolViolation` for anything the manual does not allow. Knows no socket.
-https://www.postgresql.org/docs/current/protocol-message-formats.html
+The cold path only: one call, one `bytes`. Queries and rows of clients never pass here; the engines `_frontend` and
+`_backend` read those in place. Parsers raise `ProtocolViolation` for anything the manual does not allow. Knows no
+socket. https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ def negotiate_protocol_version(version: int, options: Iterable[bytes]) -> bytes:
 
 
 def error_fields(fields: Iterable[tuple[str, str]]) -> bytes:
-    """The body of an ErrorResponse or NoticeResponse. A client's own bytes, echoed in a text, come back as they came."""
+    """The body of an ErrorResponse or NoticeResponse. A client's own bytes in a text come back as they came."""
     return (
         b"".join(
             code.encode() + text.replace("\0", "").encode("utf-8", "surrogateescape") + b"\0" for code, text in fields
@@ -153,7 +153,9 @@ def parse_password(body: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ErrorFields:
-    """What an ErrorResponse or NoticeResponse said. A missing field is an empty text: servers leave out even the SQLSTATE."""
+    """What an ErrorResponse or NoticeResponse said. A missing field is an empty text: servers leave out even the
+    SQLSTATE.
+    """
 
     severity: str
     sqlstate: str

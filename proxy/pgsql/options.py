@@ -1,8 +1,9 @@
 r"""The `options` of a startup packet: a command line for the server process, read as PostgreSQL reads it.
 
-`-c name=value`, `--name=value`, a backslash keeps the next character (so `\ ` is a space inside a value), and the old one-letter
-switches, each of which is a setting. Nothing is decoded further: `+` and `%20` are characters like others, as in PostgreSQL.
-Follows pg_split_opts() and process_postgres_switches() of postinit.c and postgres.c. Knows only text.
+`-c name=value`, `--name=value`, a backslash keeps the next character (so `\ ` is a space inside a value), and the old
+one-letter switches, each of which is a setting. Nothing is decoded further: `+` and `%20` are characters like others,
+as in PostgreSQL. Follows pg_split_opts() and process_postgres_switches() of postinit.c and postgres.c. Knows only
+text.
 """
 
 from proxy.errors import InvalidCommandLine

@@ -1,12 +1,13 @@
-"""SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both sides (RFC 5802, RFC 7677; channel binding tls-server-end-point of RFC 5929).
+"""SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both sides (RFC 5802, RFC 7677; tls-server-end-point of RFC 5929).
 
     client                                     server
     n,,n=,r=NONCE                              r=NONCE+MORE,s=SALT,i=4096
     c=biws,r=NONCE+MORE,p=PROOF                v=SIGNATURE
 
-The expensive part, 4096 rounds of HMAC, is done once per secret (`verifier`) and once per server's salt (`derive`); a login costs
-five HMACs. An unknown role is refused before SCRAM starts, with a text of its own, so there is no mock exchange. Refusals are
-PostgreSQL's own (auth-scram.c). Knows no message frames: those are `authserver`'s and `authclient`'s.
+The expensive part, 4096 rounds of HMAC, is done once per secret (`verifier`) and once per server's salt (`derive`); a
+login costs five HMACs. An unknown role is refused before SCRAM starts, with a text of its own, so there is no mock
+exchange. Refusals are PostgreSQL's own (auth-scram.c). Knows no message frames: those are `authserver`'s and
+`authclient`'s.
 """
 
 import binascii
@@ -70,7 +71,9 @@ class Verifier:
 
 @lru_cache(maxsize=4096)
 def verifier(user: str, password: str) -> Verifier:
-    """With a random salt, made once per process, user and password. The user is an argument so that equal passwords do not show."""
+    """With a random salt, made once per process, user and password. The user is an argument so that equal passwords do
+    not show.
+    """
     salt = os.urandom(16)
     _, stored_key, server_key = derive.__wrapped__(password, salt, ITERATIONS)
     return Verifier(salt, stored_key, server_key)

@@ -1,4 +1,4 @@
-"""What a client says before it authenticates: encryption requests, a cancel request, or the startup packet. A generator.
+"""What a client says before it authenticates: encryption requests, a cancel request, or the startup packet.
 
     client                                     we
     0x16 … (direct TLS, ALPN "postgresql")     handshake                      only as the very first byte
@@ -7,8 +7,9 @@
     CancelRequest                              (nothing; the end)
     StartupMessage                             NegotiateProtocolVersion, if it asks for what we do not have
 
-Everything here is unauthenticated: lengths are checked before anything is read, 10,000 bytes are the most, and bytes behind an
-encryption request (before our answer) end the connection, because a man in the middle could have put them there.
+Everything here is unauthenticated: lengths are checked before anything is read, 10,000 bytes are the most, and bytes
+behind an encryption request (before our answer) end the connection, because a man in the middle could have put them
+there.
 """
 
 from dataclasses import dataclass, field
@@ -164,7 +165,9 @@ def _parse(packet: bytes, version: int) -> Startup:
 
 
 def _check_replication(value: str) -> None:
-    """`database` or a true boolean asks for a walsender; a false one for an ordinary session. Spelled as parse_bool() has it."""
+    """`database` or a true boolean asks for a walsender; a false one for an ordinary session. Spelled as parse_bool()
+    has it.
+    """
     word = value.lower()
     if word == "0" or (word and ("false".startswith(word) or "no".startswith(word))) or word in ("of", "off"):
         return

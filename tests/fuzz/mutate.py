@@ -7,6 +7,7 @@ A mutator takes a `random.Random` and bytes and returns bytes; `pool` is what el
 import random
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 
 Mutator = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
 
@@ -136,12 +137,16 @@ def _messages(head: int, kinds: bytes) -> Mutator:
 
 FRONTEND_KINDS = b"BCDEFHPQSXcdfp"
 BACKEND_KINDS = b"123ACDEGHIKNRSTVWZcdnstv"
-_TYPED = {kinds: _messages(1, kinds) for kinds in (FRONTEND_KINDS, BACKEND_KINDS)}
 _UNTYPED = _messages(0, b"")
 
 
+@cache
+def _typed(kinds: bytes) -> Mutator:
+    return _messages(1, kinds)
+
+
 def typed(rng: random.Random, data: bytes, pool: Sequence[bytes], kinds: bytes = FRONTEND_KINDS) -> bytes:
-    return _TYPED[kinds](rng, data, pool) if rng.random() < 0.8 else raw(rng, data, pool)
+    return _typed(kinds)(rng, data, pool) if rng.random() < 0.8 else raw(rng, data, pool)
 
 
 def untyped(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
@@ -163,7 +168,7 @@ def behind(mutate: Mutator, n: int = 1) -> Mutator:
 def cuts(rng: random.Random, data: bytes) -> list[bytes]:
     """The same bytes in random pieces, small ones preferred."""
     pieces, at = [], 0
-    size = rng.choice((1, 2, 5, 7, 50, 1000)) if len(data) < 3000 else rng.choice((50, 1000, 8192))
+    size = rng.choice((1, 2, 5, 7, 50, 1000)) if len(data) < 3000 else rng.choice((2000, 8192, 30000))
     while at < len(data):
         n = rng.randint(1, size)
         pieces.append(data[at : at + n])

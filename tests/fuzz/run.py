@@ -176,6 +176,8 @@ def fuzz(target: Target, seconds: float, seed: int) -> bool:
     print(f"{target.name:14} seed {seed}  {board.executions:9} executions  {rate:8.0f}/s  {kind or 'ok'}", flush=True)
     if not kind:
         return True
+    if kind == "exit 3":  # not the check, the fuzzer itself
+        return False
     small = minimised(target, board.data, kind)
     path = FINDINGS / target.name / f"{hashlib.sha256(small).hexdigest()[:12]}.bin"
     path.parent.mkdir(parents=True, exist_ok=True)

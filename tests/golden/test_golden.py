@@ -1,7 +1,8 @@
-"""Plays the conversations under tests/golden/pgsql through a real relay: whole, byte by byte, and cut at every kind of place.
+"""The conversations under tests/golden/pgsql, through a real relay: whole, byte by byte, cut at every kind of place.
 
-A file is one client and its server. Each turn: what the client sends, what the server sees of it, what it answers, what the client
-must see, and how things stand then. `<eof>` closes that side. Statement names of the proxy's own appear as slw#1, slw#2 …
+A file is one client and its server. Each turn: what the client sends, what the server sees of it, what it answers, what
+the client must see, and how things stand then; the cancel requests that `cancels` counts are carried out after that.
+`<eof>` closes that side. Statement names of the proxy's own appear as slw#1, slw#2 …; slw#0 never exists.
 """
 
 import re
@@ -137,20 +138,19 @@ class Conversation:
             self.client.silent()
 
     def _stands(self, expect: dict[str, Any]) -> None:
+        if "server_conn" in expect or "pinned" in expect:
+            self._server_stands(expect)
         if "cancels" in expect:
-            server = self.the_server()
             self.box.settle()
-            asked = [e for e in self.box.log if e[0] == "cancel" and e[3] == server.pid]
+            asked = [e for e in self.box.log if e[0] == "cancel" and e[3] == self.the_server().pid]
             assert len(asked) == expect["cancels"]
             for event in asked:
-                assert event[4] == server.key
+                assert event[4] == self.the_server().key
                 self.box.relay.cancel_done(event[1])
                 self.box.log.remove(event)
-        if "server_conn" in expect:
-            self._server_stands(expect)
 
     def _server_stands(self, expect: dict[str, Any]) -> None:
-        wanted = expect["server_conn"]
+        wanted = expect.get("server_conn", "held")
         server = self.the_server()
         if wanted == "closed":
             if not server.closed:
@@ -163,12 +163,14 @@ class Conversation:
             server.silent()
         row = server.row
         assert row is not None
-        assert row["owed"] == expect.get("owed", 0)
+        if "owed" in expect:
+            assert row["owed"] == expect["owed"]
         if "pinned" in expect:
             pins = [r.name.removeprefix("PIN_") for r in PinReason if r and row["pins"] >> r & 1]
             assert pins == ([] if expect["pinned"] == "no" else [expect["pinned"]])
         if wanted == "reusable":
             assert row["client_slot"] == -1
+            assert row["owed"] == 0
             assert chr(row["tx_status"]) == "I"
 
 

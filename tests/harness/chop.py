@@ -78,18 +78,21 @@ class _Flow:
 
     def _send(self) -> bool:
         rules = self.rules
-        n = rules.chunk if rules.cut_after is None else min(rules.chunk, rules.cut_after)
+        n = min(len(self.held), rules.chunk, *([] if rules.cut_after is None else [rules.cut_after]))
         if n <= 0:
             return False
+        sent = 0
+        rules.passed += n  # before they can arrive: who has read them must find them counted
         try:
             sent = self.sink.send(self.held[:n])
         except BlockingIOError:
             return True
         except OSError:
             return False
+        finally:
+            rules.passed -= n - sent
         self.held = self.held[sent:]
         self.due = 0.0
-        rules.passed += sent
         if rules.cut_after is not None:
             rules.cut_after -= sent
             return rules.cut_after > 0

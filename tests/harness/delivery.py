@@ -1,11 +1,12 @@
 """The same bytes in other pieces: an engine must say the same of them however the network cut them.
 
-`deliveries()` makes the pieces: whole, one byte at a time, cut at each message boundary -1/0/+1, and at seeded random places.
+`deliveries()` makes the pieces: whole, one byte at a time, cut at each message boundary -1/0/+1, and at seeded places.
 `check()` plays them all through an engine's door, plus the third check of every protocol test: with junk behind.
 """
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -43,7 +44,7 @@ def boundaries(data: bytes) -> list[int]:
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     edges = [0, *sorted({p for p in places if 0 < p < len(data)}), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
 
 
 def deliveries(data: bytes, *, bytewise_up_to: int = 5000) -> Iterator[tuple[str, list[bytes]]]:
@@ -61,7 +62,7 @@ def deliveries(data: bytes, *, bytewise_up_to: int = 5000) -> Iterator[tuple[str
 
 
 def merge(steps: Sequence[tuple[Any, ...]]) -> list[Run]:
-    """Neighbouring steps of one message, and runs of rows, made one. A step is (Step, n, kind, begins, ends, *facts)."""
+    """Neighbouring steps of one message, and runs of rows, made one. A step: (Step, n, kind, begins, ends, *facts)."""
     runs: list[Run] = []
     for step, n, kind, begins, ends, *facts in steps:
         last = runs[-1] if runs else None

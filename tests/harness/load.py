@@ -26,6 +26,7 @@ ACCOUNTS = 50
 BALANCE = 1000
 _STEP_LIMIT_S = 25.0  # beyond every timeout of the proxy: whoever waits so long waits for ever
 _WORKER = 127
+INSIDE = "inside a transaction"  # what a client does from the answer to its BEGIN to the answer to its COMMIT
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Record:
     logins: int = 0
     longest: float = 0.0  # seconds of a step
     worker: int | None = None
+    doing: str = "login"  # or the step, or INSIDE
 
 
 class Load:
@@ -121,30 +123,30 @@ class Load:
         driver = DRIVERS[record.number % len(DRIVERS)]
         proxy = self._proxy
         while not self._stop.is_set():
-            begun, doing = time.monotonic(), ["login"]
+            begun = time.monotonic()
             connection: Connection | None = None
-            record.worker = None
+            record.worker, record.doing = None, "login"
             try:
                 async with asyncio.timeout(_STEP_LIMIT_S):
                     connection = await driver.open(proxy.host, proxy.port, proxy.user, proxy.password, proxy.database)
                 record.logins += 1
                 record.worker = connection.pid & _WORKER
-                await self._serve(record, connection, dice, doing)
+                await self._serve(record, connection, dice)
                 await connection.close()
             except FAILURES as error:
                 text = f"{driver.name}: {type(error).__name__}: {error}"
                 self.failures.append(
-                    Failure(record.number, record.worker, begun, time.monotonic(), doing[0], text)
+                    Failure(record.number, record.worker, begun, time.monotonic(), record.doing, text)
                 )
                 if connection is not None:
                     connection.abandon()
                 await asyncio.sleep(0.02)  # a client that hammers a closed door tells nothing new
 
-    async def _serve(self, record: Record, connection: Connection, dice: random.Random, doing: list[str]) -> None:
+    async def _serve(self, record: Record, connection: Connection, dice: random.Random) -> None:
         while not self._stop.is_set():
             step = dice.choices([self._transfer, self._echo, self._read_back, self._many_rows], [4, 4, 2, 1])[0]
             begun = time.monotonic()
-            doing[0] = step.__name__.strip("_")
+            record.doing = step.__name__.strip("_")
             async with asyncio.timeout(_STEP_LIMIT_S):
                 await step(record, connection, dice)
             record.longest = max(record.longest, time.monotonic() - begun)
@@ -160,6 +162,7 @@ class Load:
         source, sink = dice.sample(range(1, ACCOUNTS + 1), 2)
         changes = sorted([(source, -amount), (sink, amount)])  # in this order nobody deadlocks
         await connection.rows("BEGIN")
+        record.doing = INSIDE
         for account, change in changes:
             await connection.rows("UPDATE account SET balance = balance + $1::int WHERE id = $2::int", change, account)
         tag = f"{record.number}:{line}"

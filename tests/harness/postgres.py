@@ -28,8 +28,7 @@ DEFAULTS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
     "shared_buffers": "128MB",
-    "fsync": "off",
-    "synchronous_commit": "off",
+    "fsync": "off",  # a crash of PostgreSQL loses nothing by that, only one of the machine does
     "full_page_writes": "off",
     "max_prepared_transactions": "20",
     "wal_level": "logical",
@@ -86,8 +85,8 @@ class Postgres:
         hba: list[str] | None = None,
         bin: Path | None = None,  # noqa: A002 - as the attribute is called
     ) -> None:
-        """`auth`: scram-sha-256, md5, password, trust. `hba`: whole lines put in front of the usual ones. `bin`: another
-        server's programs than this machine's."""
+        """`auth`: scram-sha-256, md5, password, trust. `hba`: whole lines put in front of the usual ones. `bin`: where
+        another server's programs are."""
         self.host, self.port = "127.0.0.1", port or free_port()
         self.auth = auth
         self.superuser, self.superuser_password = "postgres", "postgres"

@@ -9,8 +9,8 @@
         server.send(answer("1"))
         alice.expect(answer("1"))
 
-All waiting happens in the test's own thread, in `until()`: it answers the relay's events between two looks at a socket. Leaving
-the box proves that nothing leaked: no client, no server, no permit.
+All waiting happens in the test's own thread, in `until()`: it answers the relay's events between two looks at a socket.
+Leaving the box proves that nothing leaked: no client, no server, no permit.
 """
 
 import array
@@ -50,7 +50,9 @@ _SQLSTATES = {
     CloseReason.SERVER_LOST: ("08006", "FATAL"),
     CloseReason.ENDPOINT_REMOVED: ("57P01", "FATAL"),
 }
-ERRORS = {reason: m.error(state, reason.name, severity) for reason, (state, severity) in _SQLSTATES.items()}
+ERRORS: dict[int, bytes] = {
+    reason: m.error(state, reason.name, severity) for reason, (state, severity) in _SQLSTATES.items()
+}
 
 
 def parameters(**changed: str) -> bytes:
@@ -71,7 +73,7 @@ class Peer:
         self._had = b""  # received, not asked for yet
         self.ended = False  # the relay has closed its end
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
         while not self.ended:
             try:
                 data = self.sock.recv(1 << 16)
@@ -92,6 +94,8 @@ class Peer:
             except BlockingIOError:
                 assert time.monotonic() < deadline, f"the relay did not take {len(left)} bytes"
                 self.box.pump(0.01, writing=[self.sock])
+            except ConnectionError:
+                return  # closed meanwhile: what it said before that is still to be read
 
     def send_some(self, data: bytes) -> int:
         """As much as the relay and the socket take before they stand still."""
@@ -105,12 +109,26 @@ class Peer:
                 idle += 1
         return sent
 
+    def send_to(self, data: bytes, *peers: "Peer") -> None:
+        """All of it, while the other peers take what reaches them."""
+        sent = 0
+        deadline = time.monotonic() + PATIENCE_S
+        while sent < len(data):
+            assert time.monotonic() < deadline, f"the relay did not take {len(data) - sent} bytes"
+            with contextlib.suppress(BlockingIOError):
+                sent += self.sock.send(data[sent : sent + (1 << 18)])
+            for peer in peers:
+                peer.receive()
+            self.box.pump(0)
+
     def pieces(self, pieces: Iterable[bytes]) -> None:
         """Each piece is read by the relay before the next one is sent."""
         for piece in pieces:
             self.send(piece)
-            self.box.until(self._taken, "the relay to read what was sent")
             self.box.settle()
+            while not self._taken():
+                self.box.until(self._taken, "the relay to read what was sent")
+                self.box.settle()
 
     def _taken(self) -> bool:
         """Nothing of ours is in the relay's receive queue (of a unix socket: SIOCOUTQ)."""
@@ -121,9 +139,14 @@ class Peer:
             return True
         return room[0] == 0
 
+    def pending(self) -> bool:
+        """Something has come that was not read yet."""
+        self.receive()
+        return bool(self._had)
+
     def read(self, n: int) -> bytes:
         def there() -> bool:
-            self._receive()
+            self.receive()
             return len(self._had) >= n or self.ended
 
         self.box.until(there, f"{n} bytes, have {self._had!r:.300}", watching=[self.sock])
@@ -140,7 +163,7 @@ class Peer:
     def expect(self, *data: bytes) -> None:
         """Exactly these bytes come next."""
         wanted = b"".join(data)
-        self._receive()
+        self.receive()
         found = self.read(min(len(wanted), max(len(self._had), 1))) if wanted else b""
         while found == wanted[: len(found)] and len(found) < len(wanted):
             found += self.read(min(len(wanted) - len(found), max(len(self._had), 1)))
@@ -150,7 +173,7 @@ class Peer:
         """Everything up to the relay's close."""
 
         def there() -> bool:
-            self._receive()
+            self.receive()
             return self.ended
 
         self.box.until(there, "the end of the connection", watching=[self.sock])
@@ -165,7 +188,7 @@ class Peer:
     def silent(self) -> None:
         """Nothing more came, and the connection is open."""
         self.box.settle()
-        self._receive()
+        self.receive()
         assert not self._had, f"unexpected {self._had!r:.500}"
         assert not self.ended, "closed"
 
@@ -183,6 +206,11 @@ class FakeClient(Peer):
         self.slot = slot
         self.key = key
         self.pid = slot * 128
+
+    def expect_end(self, *data: bytes) -> None:
+        """These bytes and then the end; a client closes its own side then (see LINGER_MS for one that does not)."""
+        super().expect_end(*data)
+        self.close()
 
     @property
     def row(self) -> dict[str, Any] | None:
@@ -330,7 +358,8 @@ class RelayBox:
 
     def change_pool(self, number: int, **changed: Any) -> None:
         settings: dict[str, Any] = {
-            "borrow_timeout": 30.0, "idle_timeout": 300.0, "life": 86400.0, "max_idle": 100, "database": "app", "gen": 1,
+            "borrow_timeout": 30.0, "idle_timeout": 300.0, "life": 86400.0, "max_idle": 100, "database": "app",
+            "gen": 1,
         }  # fmt: skip
         self.relay.pool(number, 0, **{**settings, **changed})
 

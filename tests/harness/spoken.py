@@ -1,6 +1,6 @@
 """Messages as people write them: `Parse s1 'select $1'` for a client, `ErrorResponse 22P02` for a server.
 
-The words behind a name are its fields in the manual's order of interest; quotes as in a shell; `x*1000` is a thousand x.
+The words behind a name are its fields, the interesting ones first; quotes as in a shell; `x*1000` is a thousand x.
 `half` and `rest` in front of a message are its two halves; `raw 5100` are bytes in hexadecimal.
 """
 

@@ -133,8 +133,8 @@ def test_codes_are_well_formed(cls: type[ProxyError]) -> None:
     assert cls.severity in {"FATAL", "ERROR"}
 
 
-def test_only_a_cancelled_query_leaves_the_connection_open() -> None:
-    assert [cls for cls in PUBLIC if cls.severity == "ERROR"] == [errors.QueryCanceled]
+def test_a_cancelled_or_unserved_query_leaves_the_connection_open() -> None:
+    assert [cls for cls in PUBLIC if cls.severity == "ERROR"] == [errors.BorrowTimeout, errors.QueryCanceled]
 
 
 def test_what_may_have_run_is_not_called_retryable() -> None:

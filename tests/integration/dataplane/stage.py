@@ -4,7 +4,8 @@
         client = await stage.client()
         ...
 
-Blocking peers (FakeClient, FakeServer) run in threads; the front runs in the test's own loop, which is uvloop as in a worker.
+Blocking peers (FakeClient, FakeServer) run in threads; the front runs in the test's own loop, which is uvloop as in a
+worker.
 """
 
 import asyncio
@@ -69,7 +70,7 @@ class FakeRelay:
         self.calls: list[tuple[Any, ...]] = []
         self.clients: list[HandedOver] = []
         self.servers: list[HandedOver] = []
-        self.opens = True  # answer "want" by "open", as the real one does
+        self.opens = 8  # so many times "want" is answered by "open", as the real one does (which knows when to give up)
         self.pools: dict[int, dict[str, Any]] = {}
 
     def emit(self, *event: Any) -> None:
@@ -90,6 +91,7 @@ class FakeRelay:
     def want(self, pool_id: int) -> None:
         self.calls.append(("want", pool_id))
         if self.opens:
+            self.opens -= 1
             self.emit("open", pool_id, len(self.calls))
 
     def pool(self, pool_id: int, target_slot: int, **facts: Any) -> None:
@@ -132,9 +134,9 @@ class Stage:
         *,
         workers: int = 1,
         worker: int = 0,
-        tls: ClientTls = ClientTls(),
+        tls: ClientTls | None = None,
         auth: ClientPasswordAuthType = ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256,
-        server_tls: ServerTls = ServerTls(SslMode.DISABLE),
+        server_tls: ServerTls | None = None,
         group: dict[str, Any] | None = None,
         **proxy: Any,
     ) -> None:
@@ -149,9 +151,11 @@ class Stage:
             "test",
             EngineFamily.POSTGRESQL,
             (Endpoint(0, "default", TargetRole.READ_WRITE, "127.0.0.1", self.port),),
-            TargetGroup(targets, tls=server_tls, **{"connect_timeout": 5.0, **(group or {})}),
+            TargetGroup(
+                targets, tls=server_tls or ServerTls(SslMode.DISABLE), **{"connect_timeout": 5.0, **(group or {})}
+            ),
             (Credential("app", "apppw", auth),),
-            tls=tls,
+            tls=tls or ClientTls(),
             **{"login_timeout": 5.0, **proxy},
         )
         self.version = 0
@@ -163,13 +167,15 @@ class Stage:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if not self.relay.told("shutdown"):
+            await self.front.stop(True)
+        self.relay.close()
+        assert not self.front.connector._tasks
+        for pool in self.front.pools:
+            assert not pool.waiters
+            assert not pool.opening
         for client in self._clients:
             client.close()
-        await self.front.stop(True)
-        self.relay.close()
-        loop = asyncio.get_running_loop()
-        tasks = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task()]
-        assert not tasks, f"tasks left behind: {tasks}"
 
     async def change(self, **proxy: Any) -> None:
         self.proxy = replace(self.proxy, **proxy)

@@ -126,6 +126,16 @@ select count(*) from mine;
 """
 
 
+def _catches(pid: int, sig: int) -> bool:
+    """Has the process a handler for that signal yet? (True when it has gone: its exit code will tell.)"""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)
+    return caught is None or bool(int(caught[1], 16) >> (sig - 1) & 1)
+
+
 @contextmanager
 def noise(side: Side, folder: Path) -> Iterator[None]:
     """Other clients meanwhile: four whose transactions share the connections, one after the other that leaves state behind."""
@@ -133,8 +143,9 @@ def noise(side: Side, folder: Path) -> Iterator[None]:
     calm.write_text(_CALM)
     rude.write_text(_RUDE)
     pgbench = [client_tool("pgbench"), "-n", "-T", "600"]
+    # a thread for each: pgbench prepares with a call that blocks its thread, and with it the other transactions there
     commands = [
-        [*pgbench, "-M", "prepared", "-c", "4", "-R", "80", "-f", str(calm)],
+        [*pgbench, "-M", "prepared", "-c", "4", "-j", "4", "-R", "80", "-f", str(calm)],
         [*pgbench, "-C", "-c", "1", "-R", "10", "-f", str(rude)],
     ]
     running = [
@@ -142,6 +153,8 @@ def noise(side: Side, folder: Path) -> Iterator[None]:
         for each in commands
     ]
     try:
+        for process in running:
+            wait_until(lambda pid=process.pid: _catches(pid, signal.SIGALRM), 10, "pgbench runs")  # type: ignore[misc]
         yield
     finally:
         ends = []

@@ -274,16 +274,29 @@ def test_a_reload_with_errors_leaves_everything_as_it_is(linked: Linked, text: s
 def test_a_reload_that_a_worker_cannot_follow_is_taken_back(linked: Linked) -> None:
     linked.ready()
     clients = linked.one_on_each()
-    with socket.create_server(("127.0.0.1", linked.other_port)):  # somebody else's
-        linked.config.write_text(linked.text(linked.port, linked.other_port))
-        code, answer = ask(linked.folder / "run", "reload", {})
+    linked.tell("unable")
+    linked.config.write_text(linked.text(linked.port, linked.other_port))
+    code, answer = ask(linked.folder / "run", "reload", {})
+    linked.untell("unable")
     assert code == 409
-    assert "Address already in use" in answer["error"]
+    assert "unable, as told" in answer["error"]
     wait_until(
         lambda: all(worker["snapshot"] == 3 for worker in workers_of(linked)), 5, "the old one under a new number"
     )
     assert len(linked.status()["endpoints"]) == 1
     assert all(client.lives() for client in clients)
+
+
+def test_a_reload_to_a_port_in_use_reaches_no_worker(linked: Linked) -> None:
+    linked.ready()
+    client = linked.client()
+    with socket.create_server(("127.0.0.1", linked.other_port)):  # somebody else's
+        linked.config.write_text(linked.text(linked.port, linked.other_port))
+        code, answer = ask(linked.folder / "run", "reload", {})
+    assert code == 409
+    assert "Address already in use" in answer["error"]
+    assert linked.status()["snapshot"] == 1
+    assert client.lives()
 
 
 def test_a_port_in_use_at_the_first_start_cannot_boot(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Drives a conversation of `proxy.pgsql` without a socket, with its input cut in every way.
 
-A script is a list of turns; a turn is delivered when everything before it has been read, as a real peer would answer. Each script is
-played whole, byte by byte, and with each turn cut in two at every place; the outcome must be the same.
+A script is a list of turns; a turn is delivered when everything before it has been read, as a real peer would answer.
+Each script is played whole, byte by byte, and with each turn cut in two at every place; the outcome must be the same.
 """
 
 from collections.abc import Callable, Iterable

@@ -81,7 +81,8 @@ def test_standard_conforming_strings(value: str, std: bool) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "safe"),
-    [("UTF8", True), ("LATIN1", True), ("EUC_JP", True), ("SJIS", False), ("BIG5", False), ("GBK", False), ("GB18030", False),
+    [("UTF8", True), ("LATIN1", True), ("EUC_JP", True),
+     ("SJIS", False), ("BIG5", False), ("GBK", False), ("GB18030", False),
      ("UHC", False), ("JOHAB", False), ("SHIFT_JIS_2004", False)],
 )  # fmt: skip
 def test_ec47_encodings_with_ascii_bytes_inside_characters(encoding: str, safe: bool) -> None:
@@ -144,7 +145,9 @@ class Server:
             said = conversation.send(m.authentication_sasl(self.offered))
             assert isinstance(said, bytes)
             self.mechanism, data = m.parse_sasl_initial_response(said[5:])
-            said = conversation.send(m.authentication(m.Auth.SASL_CONTINUE, self.scram.first(self.mechanism, data or b"")))
+            said = conversation.send(
+                m.authentication(m.Auth.SASL_CONTINUE, self.scram.first(self.mechanism, data or b""))
+            )
             assert isinstance(said, bytes)
             signature = self.scram.final(said[5:]) or b"v=" + b"A" * 44
             conversation.send(m.authentication(m.Auth.SASL_FINAL, signature) + last(signature))
@@ -217,8 +220,8 @@ def test_methods_nobody_speaks() -> None:
 @pytest.mark.parametrize(
     ("sqlstate", "lasting"),
     [
-        ("28P01", True), ("28000", True), ("3D000", True), ("42501", True), ("22023", True), ("42704", True), ("0A000", True),
-        ("42601", True), ("22P02", True), ("55000", True),
+        ("28P01", True), ("28000", True), ("3D000", True), ("42501", True), ("22023", True), ("42704", True),
+        ("0A000", True), ("42601", True), ("22P02", True), ("55000", True), ("55P02", True),
         ("53300", False), ("57P03", False), ("57P01", False), ("57P02", False), ("53200", False), ("53100", False),
         ("08006", False), ("08P01", False), ("58030", False), ("XX000", False), ("40001", False), ("55P03", False),
         ("57014", False), ("", False),
@@ -234,7 +237,9 @@ def test_ec12_what_lasts_and_what_passes(sqlstate: str, lasting: bool) -> None:
 
 def test_refusal_after_the_password() -> None:
     error = wire.error("28P01", 'password authentication failed for user "app"', "FATAL")
-    refused = wrong([m.authentication(m.Auth.CLEARTEXT_PASSWORD), error], ServerRefused, "password authentication failed")
+    refused = wrong(
+        [m.authentication(m.Auth.CLEARTEXT_PASSWORD), error], ServerRefused, "password authentication failed"
+    )
     assert isinstance(refused, ServerRefused)
     assert refused.permanent
 
@@ -324,11 +329,21 @@ def test_ec12_a_failing_init_query_is_temporary() -> None:
 
 
 def test_init_query_that_leaves_a_transaction_open() -> None:
-    wrong([READY, wire.complete("BEGIN") + wire.ready("T")], ProtocolViolation, "leaves a transaction open", init_query="begin")
+    wrong(
+        [READY, wire.complete("BEGIN") + wire.ready("T")],
+        ProtocolViolation,
+        "leaves a transaction open",
+        init_query="begin",
+    )
 
 
 def test_init_query_that_copies() -> None:
-    wrong([READY, wire.message("G", b"\0\0\0")], ProtocolViolation, "unexpected message type 71", init_query="copy t from stdin")
+    wrong(
+        [READY, wire.message("G", b"\0\0\0")],
+        ProtocolViolation,
+        "unexpected message type 71",
+        init_query="copy t from stdin",
+    )
 
 
 def test_limits_are_asked_for() -> None:
@@ -365,7 +380,9 @@ def test_before_authentication(message: bytes) -> None:
     wrong([message], ProtocolViolation, "during authentication")
 
 
-@pytest.mark.parametrize("message", [wire.row("x"), OK, wire.message("?"), wire.ready("T"), wire.ready("E"), wire.ready("x")])
+@pytest.mark.parametrize(
+    "message", [wire.row("x"), OK, wire.message("?"), wire.ready("T"), wire.ready("E"), wire.ready("x")]
+)
 def test_before_ready(message: bytes) -> None:
     wrong([OK + message], ProtocolViolation, "before ReadyForQuery")
 

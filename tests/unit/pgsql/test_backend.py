@@ -31,13 +31,19 @@ def complete(tag: str = "SELECT 1") -> bytes:
         ((QUERY,), m.answer("1", "2", "3")),
         ((QUERY,), m.message("I") + m.ready("T")),
         ((QUERY,), m.error("22012") + m.ready("E")),
-        ((QUERY,), m.notice("hm") + m.parameter_status("a", "b") + m.notification(1, "c", "d") + complete() + m.ready()),
+        (
+            (QUERY,),
+            m.notice("hm") + m.parameter_status("a", "b") + m.notification(1, "c", "d") + complete() + m.ready(),
+        ),
         (BATCH, m.message("1") + m.message("2") + m.row_description("a") + m.row("1") + complete() + m.ready()),
         (BATCH, m.message("1") + m.message("2") + m.message("n") + m.message("s") + m.ready("T")),
         ((K.OWED_PARSE, K.OWED_DESCRIBE, SYNC), m.message("1") + m.message("t", b"\0\0") + m.message("n") + m.ready()),
         ((K.OWED_CLOSE, SYNC), m.message("3") + m.ready()),
         ((K.OWED_FUNCTION,), m.message("V", struct.pack("!i", -1)) + m.ready()),
-        ((QUERY,), m.message("H", b"\0\0\0") + m.copy_data(b"a\n") * 3 + m.message("c") + complete("COPY 3") + m.ready()),
+        (
+            (QUERY,),
+            m.message("H", b"\0\0\0") + m.copy_data(b"a\n") * 3 + m.message("c") + complete("COPY 3") + m.ready(),
+        ),
         ((QUERY, K.OWED_COPY_END), m.message("G", b"\0\0\0") + complete("COPY 0") + m.ready()),
         ((QUERY,), m.message("W", b"\0\0\0") + m.copy_data(b"w")),
     ],
@@ -129,7 +135,9 @@ def test_a_translated_severity_is_still_fatal(severity: str) -> None:
     assert door.fatal
 
 
-@pytest.mark.parametrize("body", [b"\0", b"", b"SERROR", b"SERROR\0\0", b"C\0\0", b"CX\0\0", b"\0\0\0", b"Mx\0SERROR\0\0"])
+@pytest.mark.parametrize(
+    "body", [b"\0", b"", b"SERROR", b"SERROR\0\0", b"C\0\0", b"CX\0\0", b"\0\0\0", b"Mx\0SERROR\0\0"]
+)
 def test_ec64_an_error_without_a_sqlstate_is_survived(body: bytes) -> None:
     door = owing(QUERY)
     runs = play(door, [m.message("E", body) + m.ready()])

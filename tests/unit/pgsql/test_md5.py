@@ -7,7 +7,10 @@ from proxy.pgsql.md5 import md5_matches, md5_response
 
 def test_the_formula() -> None:
     inner = hashlib.md5(b"apppw" + b"app").hexdigest()
-    assert md5_response("app", "apppw", b"\1\2\3\4") == b"md5" + hashlib.md5(inner.encode() + b"\1\2\3\4").hexdigest().encode()
+    assert (
+        md5_response("app", "apppw", b"\1\2\3\4")
+        == b"md5" + hashlib.md5(inner.encode() + b"\1\2\3\4").hexdigest().encode()
+    )
 
 
 def test_a_known_value() -> None:

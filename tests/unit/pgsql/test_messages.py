@@ -38,9 +38,7 @@ def test_built(built: bytes, expected: bytes) -> None:
 def test_error_response() -> None:
     error = WrongPassword("app")
     error.detail, error.hint = "d", "h"
-    fields = (
-        b"SFATAL\0VFATAL\0C28P01\0MThe password that was provided for the role app is wrong.\0Dd\0Hh\0\0"
-    )
+    fields = b"SFATAL\0VFATAL\0C28P01\0MThe password that was provided for the role app is wrong.\0Dd\0Hh\0\0"
     assert m.error_response(error) == b"E" + (len(fields) + 4).to_bytes(4) + fields
 
 
@@ -129,7 +127,15 @@ def test_negotiate_protocol_version() -> None:
 
 def test_data_row() -> None:
     assert m.parse_data_row(b"\0\3\0\0\0\1a\xff\xff\xff\xff\0\0\0\0") == [b"a", None, b""]
-    for body in (b"", b"\0", b"\0\1", b"\0\1\0\0\0\2a", b"\0\1\0\0\0\1ab", b"\0\1\xff\xff\xff\xfea", b"\xff\xff\0\0\0\0"):
+    for body in (
+        b"",
+        b"\0",
+        b"\0\1",
+        b"\0\1\0\0\0\2a",
+        b"\0\1\0\0\0\1ab",
+        b"\0\1\xff\xff\xff\xfea",
+        b"\xff\xff\0\0\0\0",
+    ):
         with pytest.raises(ProtocolViolation):
             m.parse_data_row(body)
 

@@ -6,8 +6,8 @@ from proxy.pgsql._owed import CopyState, OwedDoor, OwedKind, Verdict
 
 K = OwedKind
 REQUESTS = {
-    "Q": K.OWED_QUERY, "F": K.OWED_FUNCTION, "S": K.OWED_SYNC, "P": K.OWED_PARSE, "B": K.OWED_BIND, "D": K.OWED_DESCRIBE,
-    "E": K.OWED_EXECUTE, "C": K.OWED_CLOSE, "c": K.OWED_COPY_END,
+    "Q": K.OWED_QUERY, "F": K.OWED_FUNCTION, "S": K.OWED_SYNC, "P": K.OWED_PARSE, "B": K.OWED_BIND,
+    "D": K.OWED_DESCRIBE, "E": K.OWED_EXECUTE, "C": K.OWED_CLOSE, "c": K.OWED_COPY_END,
 }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_an_error_of_a_query_skips_nothing(head: str) -> None:
 
 
 def test_an_error_behind_a_stray_copy_end_belongs_to_the_request_behind_it() -> None:
-    """CopyDone for an Execute that was no COPY answers nothing; the error is the Query's, whose ReadyForQuery follows."""
+    """CopyDone for an Execute that was no COPY answers nothing; the error is the Query's, and ReadyForQuery follows."""
     made = door("PBEcQ")
     replies(made, "12C")
     assert replies(made, "EZ") == [Verdict.REPLY_FORWARD] * 2

@@ -37,7 +37,15 @@ def test_the_empty_set() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("TimeZone", "Europe/Berlin"), ("TimeZone", ""), ("Aaa", "1"), ("zzz", "2"), ("Time", "x"), ("TimeZoneX", "y"), ("", "v")],
+    [
+        ("TimeZone", "Europe/Berlin"),
+        ("TimeZone", ""),
+        ("Aaa", "1"),
+        ("zzz", "2"),
+        ("Time", "x"),
+        ("TimeZoneX", "y"),
+        ("", "v"),
+    ],
 )
 def test_one_message_put_in_or_replaced(name: str, value: str) -> None:
     door = ParamsDoor()

@@ -1,4 +1,6 @@
-"""SCRAM: the RFC's own vector, both sides against each other and against an independent client, and every way to get it wrong."""
+"""SCRAM: the RFC's own vector, both sides against each other and against an independent client, and every way to get
+it wrong.
+"""
 
 import base64
 import hashlib
@@ -49,7 +51,9 @@ def test_rfc_7677_client() -> None:
     client.verify(SERVER_FINAL)
 
 
-@pytest.mark.parametrize("password", ["x", "apppw", "pass,word=", "I\u00adX", "\u2168", "ÅÄÖ", "日本語", "\udcff", "a" * 2000])
+@pytest.mark.parametrize(
+    "password", ["x", "apppw", "pass,word=", "I\u00adX", "\u2168", "ÅÄÖ", "日本語", "\udcff", "a" * 2000]
+)
 @pytest.mark.parametrize("binding", [None, BINDING])
 def test_both_sides(password: str, binding: bytes | None) -> None:
     exchange = ScramServer(verifier("user", password), binding)
@@ -195,7 +199,8 @@ def test_other_mechanisms() -> None:
     "message",
     [
         b"", b"n", b"n,", b"n,,", b"n,,n=", b"n,,n=,", b"n,,r=abc", b"n,,n=,x=abc", b"n,,n,r=abc", b"x,,n=,r=abc",
-        b"nn,,n=,r=abc", b",,n=,r=abc", b"p,,n=,r=abc", b"n,,n=,r=abc\0", b"n,,n=\0,r=abc", b"n,,n=,r=abc,", b"n,,n=,r=abc,1=x",
+        b"nn,,n=,r=abc", b",,n=,r=abc", b"p,,n=,r=abc", b"n,,n=,r=abc\0", b"n,,n=\0,r=abc", b"n,,n=,r=abc,",
+        b"n,,n=,r=abc,1=x",
         b"n,,n=,r=abc,x",
     ],
 )  # fmt: skip
@@ -229,7 +234,8 @@ NONCE = b"r=" + CLIENT_NONCE + SERVER_NONCE
         b"", b"c", b"c=biws", b"c=biws,", b"c=biws," + NONCE, b"c=biws," + NONCE + b",p", NONCE + b"," + PROOF,
         b"c=biws," + NONCE + b",p=", b"c=biws," + NONCE + b",p=AAAA", b"c=biws," + NONCE + b"," + PROOF[:-1],
         b"c=biws," + NONCE + b"," + PROOF + b"=", b"c=biws," + NONCE + b"," + PROOF + b",x=1",
-        b"c=biws," + NONCE + b"," + PROOF + b"," + PROOF, b"c=biws," + NONCE + b",1," + PROOF, b"x=biws," + NONCE + b"," + PROOF,
+        b"c=biws," + NONCE + b"," + PROOF + b"," + PROOF, b"c=biws," + NONCE + b",1," + PROOF,
+        b"x=biws," + NONCE + b"," + PROOF,
         b"c=biws," + NONCE + b",p=" + b"!" * 44, b"c=biws," + NONCE + b",p=" + b"A" * 2000, b"\0" * 100,
     ],
 )  # fmt: skip
@@ -283,7 +289,9 @@ def test_nothing_in_common(offered: tuple[bytes, ...]) -> None:
         client(offered=offered)
 
 
-@pytest.mark.parametrize("count", [b"1000001", b"999999999", b"99999999999999999999", b"0", b"-1", b"", b"4096x", b"1e3", b"\xb2"])
+@pytest.mark.parametrize(
+    "count", [b"1000001", b"999999999", b"99999999999999999999", b"0", b"-1", b"", b"4096x", b"1e3", b"\xb2"]
+)
 def test_ec61_iteration_counts(count: bytes) -> None:
     with pytest.raises(ScramError, match="SCRAM iterations; the most allowed is 1000000"):
         client().final(SERVER_FIRST.replace(b"4096", count))
@@ -305,7 +313,8 @@ def test_ec61_the_most_iterations_allowed(monkeypatch: pytest.MonkeyPatch) -> No
     "message",
     [
         b"", b"r=", b"e=other-error", SERVER_FIRST[1:], SERVER_FIRST.replace(b"r=rO", b"r=xO"), b"m=x," + SERVER_FIRST,
-        SERVER_FIRST.replace(SERVER_NONCE, b""), SERVER_FIRST.replace(b"s=W22Z", b"s=!!!!"), SERVER_FIRST.replace(b"i=", b"j="),
+        SERVER_FIRST.replace(SERVER_NONCE, b""), SERVER_FIRST.replace(b"s=W22Z", b"s=!!!!"),
+        SERVER_FIRST.replace(b"i=", b"j="),
         SERVER_FIRST.replace(b"s=W22ZaJ0SNY7soEsUEjb6gQ==", b"s="), SERVER_FIRST.replace(b"%hv", b"% v"),
     ],
 )  # fmt: skip
@@ -315,7 +324,8 @@ def test_servers_that_break_the_exchange(message: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [b"", b"v=", b"v=AAAA", SERVER_FINAL[:-1], SERVER_FINAL.replace(b"6r", b"7r"), b"x=1", b"e=other-error", b"\0"]
+    "message",
+    [b"", b"v=", b"v=AAAA", SERVER_FINAL[:-1], SERVER_FINAL.replace(b"6r", b"7r"), b"x=1", b"e=other-error", b"\0"],
 )
 def test_servers_that_do_not_know_the_password(message: bytes) -> None:
     exchange = client()
@@ -329,7 +339,8 @@ def test_no_signature_before_the_challenge() -> None:
         client().verify(b"v=")
 
 
-# ---------------------------------------------------------------- SASLprep, as PostgreSQL does it (RFC 4013 section 3, saslprep.c)
+# ---------------------------------------------------------------- SASLprep, as PostgreSQL does it (RFC 4013 section 3,
+# saslprep.c)
 
 
 @pytest.mark.parametrize(

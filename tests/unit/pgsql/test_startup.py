@@ -80,7 +80,9 @@ def test_ec66_replication_that_is_off(value: str) -> None:
 @pytest.mark.parametrize("value", ["", "o", "2", "databases", "DATABASE", "maybe"])
 def test_replication_that_means_nothing(value: str) -> None:
     refused(
-        said(wire.startup(more={"replication": value})), "22023", f'invalid value for parameter "replication": "{value}"'
+        said(wire.startup(more={"replication": value})),
+        "22023",
+        f'invalid value for parameter "replication": "{value}"',
     )
 
 
@@ -225,7 +227,10 @@ def test_a_setting_without_a_name() -> None:
         ("-S 4096", [("work_mem", "4096")]),
         ("-s -e", [("log_statement_stats", "true"), ("datestyle", "euro")]),
         ("-seF", [("log_statement_stats", "true"), ("datestyle", "euro"), ("fsync", "false")]),
-        ("-tpa -tpl -te", [("log_parser_stats", "true"), ("log_planner_stats", "true"), ("log_executor_stats", "true")]),
+        (
+            "-tpa -tpl -te",
+            [("log_parser_stats", "true"), ("log_planner_stats", "true"), ("log_executor_stats", "true")],
+        ),
         ("-d 2 -d 0", [("log_min_messages", "debug2"), ("log_min_messages", "notice")]),
         ("-v 3 -r file -E", []),
     ],
