@@ -7,7 +7,7 @@ from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort
 
 from proxy.dataplane._state cimport (
-    CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server, Target,
+    CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_BUSY, SERVER_IDLE, Server,
     client_of_age, linked, server_of_age,
 )
 

@@ -9,9 +9,8 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memcpy
 
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, iobuf_put, iobuf_take
-from proxy.dataplane._state cimport Link
 from proxy.net._tls cimport (
-    TLS_CLOSED, TLS_WANT, Tls, tls_feed, tls_free, tls_pending, tls_read, tls_shutdown, tls_unsent, tls_write,
+    TLS_CLOSED, TLS_WANT, tls_feed, tls_free, tls_pending, tls_read, tls_shutdown, tls_unsent, tls_write,
 )
 
 cdef extern from "<sys/socket.h>" nogil:

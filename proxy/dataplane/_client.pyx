@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from proxy._reasons cimport CloseReason, PinReason
-from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put, load_u32
+from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put
 from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
 from proxy.dataplane._prepared cimport prepared_begin, prepared_lost, prepared_query, prepared_unsure
 from proxy.dataplane._session cimport (
@@ -34,8 +34,9 @@ from proxy.sql._lex cimport LEX_DROP_DATABASE, lex_database
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
     SCRATCH_BYTES = 1048576      # translated bytes that are sent before more are made
-    BORROW_BYTES = 65536         # an unfinished message of this size no longer waits for its end before it borrows; what the
-                                 # engine wants to see whole (a Parse, the names of a Bind) is smaller
+    # an unfinished message of this size no longer waits for its end before it borrows; what the engine wants to see whole
+    # (a Parse, the names of a Bind) is smaller
+    BORROW_BYTES = 65536
 
 cdef enum Prepared_:             # of prepared_begin
     UNCHANGED = -2

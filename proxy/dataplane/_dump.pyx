@@ -1,10 +1,10 @@
-"""What the relay thread has, as rows of numbers for the admin views. Written by the relay thread between two turns, read by the front."""
+"""What the relay thread has, as rows of numbers for the admin views. Written between two turns, read by the front thread."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport strlen
 
-from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, iobuf_put
+from proxy._wire cimport IoBuf, iobuf_free, iobuf_put
 from proxy.dataplane._mailbox cimport letter_new, mail_put
 from proxy.dataplane._pool cimport pool_longest_waiter
 from proxy.dataplane._session cimport EVENT_DUMP

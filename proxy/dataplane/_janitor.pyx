@@ -1,7 +1,8 @@
 """What is due by the clock: one function per concern, all called ten times a second with the relay's `now`.
 
 The lists are the timers: each is kept in the order in which its members fall due, so a concern looks at heads only.
-Each timeout runs only in its own phase (edge case 14): borrow while waiting, idle while nothing is asked, cleanup after the client left.
+Each timeout runs only in its own phase (edge case 14): borrow while waiting, idle while nothing is asked, cleanup after the client
+has left.
 """
 
 from libc.stdint cimport uint64_t
@@ -87,7 +88,7 @@ cdef void _pools(Relay_ *r) noexcept nogil:
 
 
 cdef void _surplus(Relay_ *r, Target *t) noexcept nogil:
-    """After the ceiling was lowered: each worker gives up its part of what is too many, idle ones now, the others as they come free."""
+    """After the ceiling was lowered: each worker gives up its part of the excess, idle ones now, the others as they come free."""
     cdef int limit = <int>limit_get(&r.shm, t.slot)
     cdef int used = permits_used(&r.shm, t.slot)
     cdef Server *s
@@ -133,8 +134,8 @@ cdef void _closings(Relay_ *r) noexcept nogil:
 
 cdef void _idle_clients(Relay_ *r, Line *line) noexcept nogil:
     cdef Client *c
-    cdef int i
-    for i in range(PER_TICK):
+    cdef int _i
+    for _i in range(PER_TICK):
         if list_empty(&line.clients):
             return
         c = client_of_activity(line.clients.next)
@@ -150,8 +151,8 @@ cdef void _idle_clients(Relay_ *r, Line *line) noexcept nogil:
 cdef void _old_clients(Relay_ *r) noexcept nogil:
     """Lives may be of any length, so everybody is looked at in turn."""
     cdef Client *c
-    cdef int i
-    for i in range(min(r.n_clients, PER_TICK)):
+    cdef int _i
+    for _i in range(min(r.n_clients, PER_TICK)):
         c = client_of_age(r.clients.next)
         list_append(&r.clients, &c.age)
         if c.life_ends == 0 or r.now < c.life_ends:

@@ -4,7 +4,7 @@ Cold: connections come and go here, verbs arrive, nothing is relayed. A letter's
 letter, and from here on to the relay.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strncpy
 
@@ -130,7 +130,10 @@ cdef void _mail_client(Relay_ *r, Letter *m) noexcept nogil:
     cdef Pool *q = _pool(r, m.a)
     m.p = NULL
     c.told = params_intern(&r.params, m.text, m.b)
-    if q == NULL or c.told == NULL or not _room_for_slot(r, c.slot) or (m.size > m.b and chan_keep(&c.ch, m.text + m.b, m.size - m.b) < 0):
+    if (
+        q == NULL or c.told == NULL or not _room_for_slot(r, c.slot)
+        or (m.size > m.b and chan_keep(&c.ch, m.text + m.b, m.size - m.b) < 0)
+    ):
         _discard_client(r, c)
         return
     c.fe.std_strings = c.told.std_strings
@@ -163,7 +166,10 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
     cdef Target *t
     m.p = NULL
     s.params = params_intern(&r.params, m.text, m.b)
-    if q == NULL or s.params == NULL or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True) or (m.size > m.b and chan_keep(&s.ch, m.text + m.b, m.size - m.b) < 0):
+    if (
+        q == NULL or s.params == NULL or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True)
+        or (m.size > m.b and chan_keep(&s.ch, m.text + m.b, m.size - m.b) < 0)
+    ):
         if q != NULL:
             pool_opening_ended(r, q, s.permit, False)
         chan_close(&s.ch)
@@ -241,11 +247,12 @@ cdef void letters_read(Relay_ *r) noexcept nogil:
                 q.wanted_since = r.now
                 pool_grow(r, q)
         elif m.kind == MAIL_CANCEL:
-            session_cancel(r, <int>m.a, m.text, m.size)
+            session_cancel(r, <int>m.a, m.text, m.size, <uint64_t>m.c)
         elif m.kind == MAIL_CANCEL_TO:
             message.kind = MESSAGE_CANCEL
             message.slot = <int>m.b
             message.key_size = <uint32_t>m.size
+            message.heard = <uint64_t>m.c
             if m.size <= 32 and 0 <= m.a < r.shm.workers:
                 memcpy(&message.key[0], m.text, m.size)
                 # a full ring drops the request: a cancel is a wish, and a storm of them must not cost anybody anything
@@ -343,6 +350,7 @@ cdef void neighbours_read(Relay_ *r) noexcept nogil:
     cdef uint64_t buffer[15]
     cdef uint32_t kind
     cdef int i, n
+    cdef CancelMessage *cancel
     for i in range(r.shm.workers):
         if i == r.worker:
             continue
@@ -352,7 +360,8 @@ cdef void neighbours_read(Relay_ *r) noexcept nogil:
                 break
             kind = (<uint32_t*>&buffer[0])[0]
             if kind == MESSAGE_CANCEL and n == <int>sizeof(CancelMessage) and (<CancelMessage*>&buffer[0]).key_size <= 32:
-                session_cancel(r, (<CancelMessage*>&buffer[0]).slot, &(<CancelMessage*>&buffer[0]).key[0], (<CancelMessage*>&buffer[0]).key_size)
+                cancel = <CancelMessage*>&buffer[0]
+                session_cancel(r, cancel.slot, &cancel.key[0], cancel.key_size, cancel.heard)
             elif kind == MESSAGE_DROP_DATABASE and n == <int>sizeof(DropMessage) and 0 <= (<DropMessage*>&buffer[0]).target < 64:
                 (<DropMessage*>&buffer[0]).database[63] = 0
                 drop_database(r, &r.targets[(<DropMessage*>&buffer[0]).target], &(<DropMessage*>&buffer[0]).database[0])

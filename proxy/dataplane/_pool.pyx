@@ -8,7 +8,7 @@
   share gives one up when somebody else waits without any.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 from proxy.dataplane._state cimport (
@@ -101,8 +101,8 @@ cdef int pool_openings_due(const Pool *p, uint64_t now) noexcept nogil:
 
 cdef void pool_open_failed(Pool *p, uint64_t now) noexcept nogil:
     cdef uint64_t wait_ms = BACKOFF_FIRST_MS
-    cdef int i
-    for i in range(min(p.failures, 7)):
+    cdef int _i
+    for _i in range(min(p.failures, 7)):
         wait_ms *= 2
     if p.failures < 255:
         p.failures += 1
@@ -175,6 +175,13 @@ cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     return False
 
 
+cdef bint _waits_longer(const Pool *q, const Pool *p) noexcept nogil:
+    """More pools than permits take turns: the one whose client, or login, came first."""
+    cdef const Client *a = pool_longest_waiter(q)
+    cdef const Client *b = pool_longest_waiter(p)
+    return (q.wanted_since if a == NULL else a.asked_at) < (p.wanted_since if b == NULL else b.asked_at)
+
+
 cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil:
     """May `p` take one more permit, or does it belong to another worker or pool? The rule of `pool_should_yield`, seen from the
     other side: what is given up for others must stay given up, or connections would be opened only to be closed again."""
@@ -189,13 +196,12 @@ cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil:
     if others == 0:
         return True
     share = max(1, (t.held + 1) // (others + 1))
-    if p.n_servers + p.n_opening < share:
-        return True
     for i in range(r.n_pools):
         q = r.pools[i]
         if (
             q != NULL and q != p and q.target == t and pool_openings_due(q, r.now) > 0
-            and q.n_servers + q.n_opening < share
+            and q.n_servers + q.n_opening < (share if p.n_servers + p.n_opening >= share else 1)
+            and (p.n_servers + p.n_opening >= share or _waits_longer(q, p))
         ):
             return False
     return True

@@ -11,10 +11,9 @@ Whatever makes the books doubtful (a Close skipped after an error, SQL-level DEA
 `Server.uncertain`: from then on each Parse of ours has a Close in front, which makes it succeed whatever was there.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
 
-from proxy._reasons cimport PinReason
 from proxy._wire cimport iobuf_put, load_u32, store_u32
 from proxy.dataplane._state cimport Client, Relay_, Server
 from proxy.pgsql cimport _protocol as p
@@ -23,7 +22,7 @@ from proxy.pgsql._owed cimport (
 )
 from proxy.pgsql._statements cimport (
     Known, STATEMENT_NAME_BYTES, Statement, known_free, known_get, known_oldest, known_put, known_remove, names_confirm,
-    names_forget, names_free, names_get, names_put, names_remove, statement_drop, statement_intern, statement_name,
+    names_forget, names_get, names_put, names_remove, statement_drop, statement_intern, statement_name,
     statement_share,
 )
 from proxy.sql._lex cimport POSTGRESQL, lex_end, lex_feed, lex_start
@@ -56,7 +55,9 @@ cdef bint _put_close(Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, ui
     )
 
 
-cdef bint _put_parse(Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, const Statement *st, uint8_t flags, uint32_t argument) noexcept nogil:
+cdef bint _put_parse(
+    Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, const Statement *st, uint8_t flags, uint32_t argument,
+) noexcept nogil:
     return (
         owed_request(&s.be.owed, OWED_PARSE | flags, argument) == 0
         and _put_head(r, p.PARSE, n + 1 + st.size) and _put(r, name, n + 1) and _put(r, &st.data[0], st.size)
@@ -147,11 +148,19 @@ cdef Py_ssize_t _renamed(Relay_ *r, Client *c, uint8_t kind, const uint8_t *at, 
     return skip
 
 
-cdef Py_ssize_t prepared_begin(Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
+cdef bint _ours(const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    """A name as servers know it: a client that says it must not reach a statement of others."""
+    return n >= 4 and memcmp(name, b"slw_", 4) == 0
+
+
+cdef Py_ssize_t prepared_begin(
+    Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at, Py_ssize_t size,
+) noexcept nogil:
     """A Parse, Bind, Describe or Close begins at `at`; `size` bytes of it are here. Does what its statement's name needs.
 
     UNCHANGED: it goes on as it is. NO_MEMORY. Else `r.scratch` now holds the bytes from `run` to `at` and, in translation, that
-    many bytes of the message. The replies owed for Parse are entered here; for the others by the caller, behind what was put in front.
+    many bytes of the message. The replies owed for Parse are entered here; for the others by the caller, behind what was put
+    in front.
     """
     cdef Server *s = c.server
     cdef const uint8_t *name = at + c.fe.name_at
@@ -177,7 +186,7 @@ cdef Py_ssize_t prepared_begin(Relay_ *r, Client *c, uint8_t kind, const uint8_t
             c.unnamed_kept = 0
             s.unnamed = 0
             return UNCHANGED
-        if names_get(&c.names, name, c.fe.name_size) == NULL:
+        if names_get(&c.names, name, c.fe.name_size) == NULL and not _ours(name, c.fe.name_size):
             return UNCHANGED
         # others may use it: the server is asked to close one that does not exist, which it answers in the same way
         names_remove(&c.names, &r.statements, name, c.fe.name_size)
@@ -186,11 +195,11 @@ cdef Py_ssize_t prepared_begin(Relay_ *r, Client *c, uint8_t kind, const uint8_t
     if c.fe.name_size == 0:
         return _use_unnamed(r, c, run, at)
     st = names_get(&c.names, name, c.fe.name_size)
-    if st == NULL:
+    if st == NULL and not _ours(name, c.fe.name_size):
         return UNCHANGED         # not prepared by protocol: the server will know, or say that it does not
-    if not _put(r, run, at - run) or not _prepare(r, s, st, False):
+    if not _put(r, run, at - run) or (st != NULL and not _prepare(r, s, st, False)):
         return NO_MEMORY
-    n = statement_name(st.id, &ours[0])
+    n = statement_name(0 if st == NULL else st.id, &ours[0])
     return _renamed(r, c, kind, at, &ours[0], n)
 
 
@@ -217,7 +226,7 @@ cdef const uint8_t *_word(const uint8_t *at, const uint8_t *end, const char *wor
 
 
 cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
-    """A whole Query that may be `DEALLOCATE [PREPARE] name`: in translation, if the name is one of this client's. As prepared_begin.
+    """A whole Query that may be `DEALLOCATE [PREPARE] name`: in translation, if the name is this client's. As prepared_begin.
 
     Drivers that prepare by protocol deallocate by SQL (psycopg). Only the plain form is read; everything else pins.
     """

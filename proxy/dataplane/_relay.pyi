@@ -2,11 +2,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.net._tls import TlsSession
+from proxy.reasons import CloseReason
 from proxy.shm._segment import Segment
 
 class Relay:
     running: bool
-    def __init__(self, segment: Segment, worker: int, errors: Mapping[int, bytes]) -> None: ...
+    def __init__(self, segment: Segment, worker: int, errors: Mapping[CloseReason, bytes] | Mapping[int, bytes]) -> None: ...
     def run(self) -> None: ...
     def pool(
         self,

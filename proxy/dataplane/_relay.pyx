@@ -7,8 +7,9 @@ Every method of `Relay` but `run` belongs to the front thread and only writes le
 `_state` from the moment their letter is read until it frees them.
 """
 
+cimport cython
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -193,6 +194,7 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
     free(r)
 
 
+@cython.no_gc_clear           # the segment must outlive the relay's last look at it
 cdef class Relay:
     """The front thread's door to the relay thread. `errors`: ErrorResponse by CloseReason; CLOSE_NONE means "canceled"."""
 
@@ -242,7 +244,10 @@ cdef class Relay:
         r.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if r.buf == NULL or r.epoll_fd < 0 or r.mail_fd < 0 or r.event_fd < 0:
             raise OSError(errno, "cannot create the relay's descriptors")
-        if not poller_add(r.epoll_fd, r.mail_fd, &r.mail_fd, False) or not poller_add(r.epoll_fd, r.shm.wake[worker], &r.shm, False):
+        if not (
+            poller_add(r.epoll_fd, r.mail_fd, &r.mail_fd, False)
+            and poller_add(r.epoll_fd, r.shm.wake[worker], &r.shm, False)
+        ):
             raise OSError(errno, "cannot watch the relay's descriptors")
 
     def __dealloc__(self):
@@ -292,8 +297,8 @@ cdef class Relay:
         self._post(MAIL_WANT, pool_id)
 
     def client(self, int fd, TlsSession tls, *, int slot, int pool_id, int endpoint, bytes cancel_key not None,
-               bytes parameters not None, bytes unread not None, double idle_timeout, double life, bint tls_on=False, str peer="", str user="",
-               str database="", str application="", bint std_strings=True, bint ascii_safe=True):
+               bytes parameters not None, bytes unread not None, double idle_timeout, double life, bint tls_on=False,
+               str peer="", str user="", str database="", str application="", bint std_strings=True, bint ascii_safe=True):
         """Hands a logged-in client over. From here on the descriptor and the TLS session are the relay's."""
         cdef Client *c
         cdef bytes about = b"\0".join(part.replace("\0", "").encode()[:200] for part in (peer, user, database, application))
@@ -341,7 +346,7 @@ cdef class Relay:
         backend_init(&s.be)
         s.permit = permit
         s.backend_pid = backend_pid
-        s.key_size = <uint8_t>min(<int>len(cancel_key), 255)
+        s.key_size = <uint16_t>len(cancel_key)
         memcpy(&s.key[0], <const uint8_t*>cancel_key, s.key_size)
         if tls is not None:
             s.ch.tls = tls.detach()
@@ -352,14 +357,14 @@ cdef class Relay:
         self._post(MAIL_SERVER_FAILED, pool_id, permit, failure, 0, error)
 
     def cancel(self, int slot, bytes key not None):
-        self._post(MAIL_CANCEL, slot, 0, 0, 0, key)
+        self._post(MAIL_CANCEL, slot, 0, <int64_t>_clock(), 0, key)
 
     def cancel_to(self, int worker, int slot, bytes key not None):
         """A CancelRequest heard here for another worker's client: through shared memory, on the relay thread."""
         if worker == self.r.worker:
             self.cancel(slot, key)
         else:
-            self._post(MAIL_CANCEL_TO, worker, slot, 0, 0, key)
+            self._post(MAIL_CANCEL_TO, worker, slot, <int64_t>_clock(), 0, key)
 
     def cancel_done(self, int server_id):
         self._post(MAIL_CANCEL_DONE, server_id)

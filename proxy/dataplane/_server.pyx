@@ -5,7 +5,7 @@ not read at all: the kernel's window stops the database, and memory per connecti
 client (idle, or being cleaned up) everything is understood and swallowed.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp
 
 from proxy._reasons cimport CloseReason, PinReason
@@ -13,10 +13,10 @@ from proxy._wire cimport NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_len, l
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
 from proxy.dataplane._prepared cimport prepared_answered, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
-    EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_cleanup_step, session_pin, session_settle, session_unsettle,
+    EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_pin, session_settle, session_unsettle,
     tell,
 )
-from proxy.dataplane._state cimport Client, Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server, list_append
+from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, Server, list_append
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
 from proxy.pgsql._owed cimport owed_count
@@ -163,7 +163,10 @@ cdef void server_visit(Relay_ *r, Server *s) noexcept nogil:
     had = iobuf_len(&s.ch.tail)
     n = chan_load(&s.ch, r.buf, BUFFER_BYTES)
     if n < 0:
-        server_lost(r, s, CloseReason.SERVER_FATAL if s.be.fatal else CloseReason.SERVER_EOF, b"end of the stream" if n == CHAN_EOF else b"receive failed")
+        server_lost(
+            r, s, CloseReason.SERVER_FATAL if s.be.fatal else CloseReason.SERVER_EOF,
+            b"end of the stream" if n == CHAN_EOF else b"receive failed",
+        )
         return
     if n > had or (n and s.state == SERVER_CLEANUP):
         word_add(s.pool.target.tg + TG_BYTES_FROM_SERVERS, n - had)

@@ -26,6 +26,7 @@ cdef struct CancelMessage:
     uint32_t kind
     int slot
     uint32_t key_size
+    uint64_t heard
     uint8_t key[32]
 
 cdef struct DropMessage:
@@ -39,7 +40,7 @@ cdef void schedule(Relay_ *r, Chan *ch) noexcept nogil
 cdef bint session_borrow(Relay_ *r, Client *c) noexcept nogil
 cdef void session_settle(Relay_ *r, Server *s) noexcept nogil
 cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil
-cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size) noexcept nogil
+cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size, uint64_t heard) noexcept nogil
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil
 cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil
 cdef void session_unsettle(Relay_ *r, Server *s) noexcept nogil

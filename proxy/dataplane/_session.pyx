@@ -16,11 +16,11 @@ visited in the same turn. Closed objects rest on `Relay.graves` until the turn e
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, strcmp, strlen, strncpy
+from libc.string cimport memcpy, strcmp, strlen
 
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, store_u32
-from proxy.dataplane._chan cimport chan_close, chan_flush, chan_half_close, chan_send, chan_unsent
+from proxy.dataplane._chan cimport chan_close, chan_send, chan_unsent
 from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail_put
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
@@ -43,7 +43,7 @@ from proxy.shm._fields cimport (
     TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, TG_DATABASE_CONNECTIONS_WITH_TLS, TG_PINS, WK_EVENTS_DROPPED,
 )
 from proxy.shm._segment cimport (
-    histogram_add, longest_want, permit_give, permit_take, ring_push, shm_wake, want_set, word_add,
+    histogram_add, longest_want, permit_give, permit_take, shm_wake, want_set, word_add,
 )
 
 cdef enum Limits_:
@@ -197,6 +197,9 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     if s.be.kind != 0 or iobuf_len(&s.ch.tail):
         session_unsettle(r, s)
         return
+    if s.condemned:
+        server_close(r, s, s.condemned, NULL)
+        return
     if s.gen != pool.gen:
         server_close(r, s, CloseReason.SERVER_CONFIG_CHANGED, NULL)
         return
@@ -210,6 +213,8 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     # a fresh one serves whom it was opened for first, or logins could be all that the database ever sees
     if (s.borrows or c == NULL or pool.target.surplus > 0) and pool_should_yield(r, pool):
         server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
+        if pool.target.wanting:
+            target_serve(r, pool.target)
         return
     if c == NULL:
         pool_put_idle(pool, s, r.now)
@@ -354,15 +359,21 @@ cdef void _ask_cancel(Relay_ *r, Server *s) noexcept nogil:
     tell(r, EVENT_CANCEL, s.id, s.pool.id, s.backend_pid, &s.key[0], s.key_size)
 
 
-cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size) noexcept nogil:
-    """A CancelRequest for one of our clients. Whatever does not match exactly is dropped without an answer, as the protocol demands."""
+cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size, uint64_t heard) noexcept nogil:
+    """A CancelRequest for one of our clients. What does not match exactly is dropped without an answer, as the protocol demands.
+
+    `heard`: when the doorman took it. The one who sent it was told so at once, and may have asked its next question before
+    the request got here: that one it does not mean.
+    """
     cdef Client *c
     if slot < 0 or slot >= r.n_slots:
         return
     c = r.slots[slot]
     if c == NULL or size != c.key_size or not _same_key(key, &c.key[0], size):
         return
-    if c.state == CLIENT_WAITING:
+    if heard < c.asked_at:
+        word_add(c.ep + EP_CANCELS_DROPPED, 1)
+    elif c.state == CLIENT_WAITING:
         # nothing has been sent to any server yet: the request just leaves the line
         word_add(c.ep + EP_CANCELS_FORWARDED, 1)
         _leave_queue(c)
@@ -390,24 +401,31 @@ cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil:
 
 # ---------------------------------------------------------------- the server after its client left
 
-cdef void _abandon(Relay_ *r, Server *s) noexcept nogil:
-    """The client of `s` is gone. Undo what can be undone safely, else close."""
+cdef void _abandon(Relay_ *r, Server *s, bint polite) noexcept nogil:
+    """The client of `s` is gone. Undo what can be undone safely, else close.
+
+    `polite`: it said Terminate. What it asked for before that is carried out, as a server without a proxy would.
+    """
     cdef Client *c = s.client
     cdef bint half = c.fe.kind != 0 or c.unsynced
     cdef bint pinned = c.pins != 0 or c.unnamed_kept
+    cdef bint doubtful = s.be.owed.in_doubt or s.be.owed.skipping or s.be.fatal or s.ch.broken or chan_unsent(&s.ch)
+    cdef bint asked = owed_count(&s.be.owed) != 0
     _detach(r, s)
-    if pinned:
-        server_close(r, s, CloseReason.SERVER_CLIENT_LEFT_PINNED, NULL)
-        return
-    if half:
-        server_close(r, s, CloseReason.SERVER_CLIENT_LEFT, NULL)
-        return
-    if s.be.owed.in_doubt or s.be.owed.skipping or s.be.fatal or s.ch.broken or chan_unsent(&s.ch):
-        server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
+    if asked and s.key_size and not polite:
+        _ask_cancel(r, s)
+    if half or doubtful or (pinned and not asked):
+        server_close(
+            r, s, CloseReason.SERVER_CLIENT_LEFT if half else (
+                CloseReason.SERVER_DOUBTFUL if doubtful else CloseReason.SERVER_CLIENT_LEFT_PINNED
+            ), NULL,
+        )
         return
     session_unsettle(r, s)
-    if owed_count(&s.be.owed) and s.key_size:
-        _ask_cancel(r, s)
+    if pinned:
+        s.condemned = CloseReason.SERVER_CLIENT_LEFT_PINNED
+    if polite and asked:
+        list_append(&r.held, &s.place)       # however long it takes
     session_cleanup_step(r, s)
     if s.ch.fd >= 0 and s.ch.readable:
         schedule(r, &s.ch)
@@ -471,7 +489,7 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
     if c.state == CLIENT_WAITING:
         _leave_queue(c)
     if s != NULL:
-        _abandon(r, s)
+        _abandon(r, s, reason == CloseReason.CLIENT_TERMINATED)
     list_remove(&c.ch.ready)
     list_remove(&c.activity)
     list_remove(&c.age)
@@ -501,7 +519,7 @@ cdef void client_end(Relay_ *r, Client *c, int reason) noexcept nogil:
     if c.state == CLIENT_WAITING:
         _leave_queue(c)
     if c.server != NULL:
-        _abandon(r, c.server)
+        _abandon(r, c.server, False)
     if r.errors[reason] != NULL and not cut:
         chan_send(&c.ch, r.errors[reason], r.error_size[reason])
     c.closing_as = <uint8_t>reason
@@ -528,7 +546,10 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
     if s.ch.fd < 0:
         return
     _detach(r, s)
-    if s.be.kind == 0 and not s.be.fatal and not s.ch.broken and not s.ch.hup and chan_unsent(&s.ch) == 0 and reason != CloseReason.SERVER_CLIENT_LEFT:
+    if (
+        s.be.kind == 0 and not s.be.fatal and not s.ch.broken and not s.ch.hup and chan_unsent(&s.ch) == 0
+        and reason != CloseReason.SERVER_CLIENT_LEFT
+    ):
         goodbye[0] = p.TERMINATE
         store_u32(&goodbye[1], 4)
         chan_send(&s.ch, &goodbye[0], 5)

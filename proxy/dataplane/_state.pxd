@@ -141,9 +141,10 @@ cdef struct Server:
     uint8_t cancels              # CancelRequests under way against it
     uint8_t in_transaction       # counted in the gauge
     uint8_t pinned               # counted in the gauge
+    uint8_t condemned            # CloseReason: to be closed, not lent, once it is idle
     uint8_t copy_failed          # CopyFail has been sent during cleanup
     uint8_t uncertain            # more may be prepared there than `known` says
-    uint8_t key_size
+    uint16_t key_size
     uint8_t key[256]             # BackendKeyData of the database
     uint32_t backend_pid
     uint32_t unnamed             # number of the statement that is unnamed there; 0: none, or not known

@@ -332,7 +332,9 @@ class Connector:
         )
         front.relay.server_failed(pool.id, permit, kind, error)
         if error:
-            front.pools.refuse(pool, error, front.loop.time())
+            # who misses a database creates it and comes again at once
+            stands = not (isinstance(failure, ServerRefused) and failure.fields.sqlstate == "3D000")
+            front.pools.refuse(pool, error, front.loop.time(), stands=stands)
         elif pool.waiters:
             front.relay.want(pool.id)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from proxy.dataplane.connector import Connector
 from proxy.dataplane.doorman import Doorman, printable
+from proxy.dataplane.journal import Journal
 from proxy.dataplane.pools import Pool, Pools
 from proxy.dataplane.views import in_words
 from proxy.errors import (
@@ -71,6 +72,7 @@ class Front:
         self.relay = context.relay
         self.loop: asyncio.AbstractEventLoop
         self.pools = Pools(self._announce)
+        self.journal: Journal
         self.doorman: Doorman
         self.connector: Connector
         self.snapshot: Snapshot | None = None
@@ -84,6 +86,7 @@ class Front:
     async def start(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
+        self.journal = Journal(self.loop, log)
         self.doorman = Doorman(self)
         self.connector = Connector(self)
         self.loop.add_reader(self.relay.event_fd, self._on_events)
@@ -202,9 +205,8 @@ class Front:
             case ("drained",):
                 self._drained.set()
             case ("forget", pool_id):
-                self.pools[
-                    pool_id
-                ].welcome = None  # its database was dropped: the next client finds out what is there now
+                # its database was dropped: the next client finds out what is there now
+                self.pools[pool_id].welcome = None
             case ("pool_empty", pool_id):
                 pool = self.pools[pool_id]
                 if pool.unused:
@@ -217,29 +219,30 @@ class Front:
 
     def _on_client_closed(self, slot: int, reason: CloseReason) -> None:
         guest = self.doorman.client_closed(slot)
-        if guest is not None and log.isEnabledFor(logging.INFO):
-            log.info(
-                "The client connection closed. Reason: %s",
-                text(reason),
-                extra={"endpoint": guest.gate.name, "client": self.doorman.pid(slot)},
+        if guest is not None:
+            words = "The client connection closed. Reason: %s"
+            self.journal.note(
+                logging.INFO, words, text(reason), endpoint=guest.gate.name, client=self.doorman.pid(slot)
             )
 
     def _on_server_closed(self, pool_id: int, server_id: int, reason: CloseReason, detail: str) -> None:
         pool = self.pools[pool_id]
         pool.servers -= 1
         self.pools.give_back(pool)
-        if log.isEnabledFor(logging.INFO):
-            words = f"{text(reason)} ({detail})" if detail else text(reason)
-            log.info("The database connection closed. Reason: %s", words, extra={"server": server_id})
+        words = f"{text(reason)} ({detail})" if detail else text(reason)
+        self.journal.note(logging.INFO, "The database connection closed. Reason: %s", words, server=server_id)
 
     def _on_pinned(self, slot: int, server_id: int, reason: PinReason) -> None:
         guest = self.doorman.guests.get(slot)
-        log.warning(
+        self.journal.note(
+            logging.WARNING,
             "The client session was pinned to the database connection [dbConnection=%d] for the remainder of the "
             "session. The proxy can't reuse this connection until the session ends. Reason: %s",
             server_id,
             text(reason),
-            extra={"endpoint": guest.gate.name if guest else "", "client": self.doorman.pid(slot), "server": server_id},
+            endpoint=guest.gate.name if guest else "",
+            client=self.doorman.pid(slot),
+            server=server_id,
         )
 
     def count(self, target: int, field: str, n: int = 1) -> None:
@@ -333,3 +336,4 @@ class Front:
         self.relay.shutdown(fast)
         await self._drained.wait()
         self.loop.remove_reader(self.relay.event_fd)
+        self.journal.write()

@@ -24,7 +24,7 @@ from proxy.pgsql.messages import READY_FOR_QUERY_IDLE, backend_key_data, error_r
 from proxy.pgsql.startup import CancelRequest, Startup, startup
 
 if TYPE_CHECKING:
-    from proxy.dataplane.doorman import Gate
+    from proxy.dataplane.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Login:
         self._conversation = self._talk()
         next(self._conversation)  # to its first wait; nothing can be asked before a byte has come
         self._reading = True
-        self._watch.add(fd, self._ready)
+        self._watch.add(fd, self.ready)
 
     # ------------------------------------------------------------ the conversation
 
@@ -123,7 +123,7 @@ class Login:
 
     # ------------------------------------------------------------ bytes in
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         """Called by the watch. What cannot be done yet is tried and says so: cheaper than keeping count of what can."""
         if self._out:
             self._drain()
@@ -204,7 +204,8 @@ class Login:
             return
         gate = self.gate
         gate.count("client_connections_setup_failed_auth")
-        log.info("TLS with %s failed: %s", peer_name(self.address), error, extra={"endpoint": gate.name})
+        words = "TLS with %s failed: %s"
+        gate.doorman.front.journal.note(logging.INFO, words, peer_name(self.address), error, endpoint=gate.name)
         if self.tls is not None:
             alert = self.tls.take()
             if alert:
@@ -326,13 +327,14 @@ class Login:
         failed = error.sqlstate.startswith(_AUTHENTICATION)
         gate.count("client_connections_setup_failed_auth" if failed else "refused")
         user = self._startup.user if self._startup is not None else ""
-        log.info(
+        gate.doorman.front.journal.note(
+            logging.INFO,
             "The login of %s%s was refused: %s %s",
             peer_name(self.address),
             f' as "{user}"' if user else "",
             error.sqlstate,
             error,
-            extra={"endpoint": gate.name},
+            endpoint=gate.name,
         )
         self._farewell(error_response(error))
 

@@ -132,13 +132,14 @@ class Pools:
             pool.generation = self._generation
         self._announce(pool)
 
-    def refuse(self, pool: Pool, error: bytes, now: float) -> None:
-        """The database's answer is final: for those who wait, and for who comes in the next moment.
+    def refuse(self, pool: Pool, error: bytes, now: float, *, stands: bool = True) -> None:
+        """The database's answer is final for those who wait, and, if it `stands`, for who comes in the next moment.
 
         A wrong password must not become a storm of logins (edge case 12). The pool itself may go meanwhile.
         """
         self._refusals.pop(pool.key, None)
-        self._refusals[pool.key] = error, now
+        if stands:
+            self._refusals[pool.key] = error, now
         while self._refusals:
             oldest = next(iter(self._refusals))
             if now - self._refusals[oldest][1] < _SETTLED_S:

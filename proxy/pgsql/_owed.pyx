@@ -99,7 +99,7 @@ cdef int _push(Owed *o, uint64_t entry) noexcept nogil:
 
 
 cdef int owed_request(Owed *o, uint8_t entry, uint32_t argument) noexcept nogil:
-    """A request goes to the server. `argument`: of a Parse, its statement (see OwedArgument_). 0, or -1 if the queue cannot grow."""
+    """A request goes to the server. `argument`: of a Parse, its statement (OwedArgument_). 0, or -1 if the queue cannot grow."""
     cdef uint8_t kind = entry & OWED_KIND
     cdef uint32_t i
     if o.in_doubt or kind == OWED_NOTHING:

@@ -1,4 +1,4 @@
-"""What a server reports of itself (ParameterStatus), as interned sets: equal sets are one pointer, so that a borrow costs one compare.
+"""What a server reports of itself (ParameterStatus), as interned sets: equal sets are one pointer, a borrow costs one compare.
 
 Each client remembers the set it was told, each server the set it last reported. Where they differ at a borrow, the client
 gets the ParameterStatus messages that differ before anything else (edge cases 6 and 44). Sans-IO; one table per relay thread.

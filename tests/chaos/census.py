@@ -2,7 +2,11 @@
 
 A database process whose client was killed goes on until it next looks at its socket: at once if it was idle, else at
 the end of its statement. Until then it counts beside its successor, and no proxy can know when it has gone. So the
-ceiling is held against the living, exactly; the dead are counted apart, and so is how long they lasted.
+ceiling is held against the living; the dead are counted apart, and so is how long they lasted.
+
+One that the proxy closes in order (a permit goes to another worker) is seen here for the moment its process needs to
+read the Terminate and end, while its successor may be there already. That is the only excuse: `above` forgives a
+surplus that is gone at the next look, if it is not larger than one per worker.
 """
 
 import threading
@@ -44,6 +48,12 @@ class Census:
     def living(self, deaths: Sequence[Death]) -> list[tuple[float, int]]:
         """(when, connections) without those of the dead."""
         return [(at, len(ports - self._ghosts(at, deaths))) for at, ports in self.samples]
+
+    def above(self, limit: int, deaths: Sequence[Death], workers: int = 2) -> list[tuple[float, int]]:
+        """Samples above the limit that a goodbye under way does not explain."""
+        living = self.living(deaths)
+        pairs = zip(living, [*living[1:], (0.0, limit + 1)], strict=True)
+        return [(at, n) for (at, n), (_, after) in pairs if n > limit and (n > limit + workers or after > limit)]
 
     def ghosts_last(self, deaths: Sequence[Death]) -> float:
         """The longest time that a connection was seen after its worker's death, in seconds."""

@@ -34,16 +34,17 @@ def test_a_killed_worker_costs_its_own_clients_only(pg: Postgres) -> None:
         deaths = killer.deaths
         print(
             f"{len(deaths)} deaths, {load.steps} steps, {sum(r.logins for r in load.records)} logins, "
-            f"{len(load.failures)} errors, longest step {max(r.longest for r in load.records):.2f} s, most connections "
-            f"{max(len(ports) for _, ports in census.samples)}, of the living {max(n for _, n in census.living(deaths))}; "
+            f"{len(load.failures)} errors, longest step {max(r.longest for r in load.records):.2f} s, "
+            f"most connections {max(len(ports) for _, ports in census.samples)}, "
+            f"of the living {max(n for _, n in census.living(deaths))}; "
             f"of the dead the last went {census.ghosts_last(deaths):.2f} s after its worker"
         )
         assert any(death.worker is not None for death in deaths)
         unexcused = killer.unexcused(load.failures)
         assert not unexcused, "\n".join(map(str, unexcused[:10]))
         load.audit(pg)
-        too_many = [(at, n) for at, n in census.living(deaths) if n > LIMIT]
-        assert not too_many, f"{len(too_many)} of {len(census.samples)} samples above {LIMIT}: {too_many[:5]}"
+        too_many = census.above(LIMIT, deaths)
+        assert not too_many, f"more than {LIMIT} for longer than a goodbye takes: {too_many[:5]}"
         nothing_leaked(proxy, pg)
 
 
@@ -52,15 +53,19 @@ def test_a_killed_controller_costs_nobody_anything(pg: Postgres) -> None:
     with ProxyUnderTest(pg, target_group={"max_connections": LIMIT}) as proxy:
         with Load(proxy, clients=30, seed=SEED) as load:
             for _ in range(5):
-                load.wait_for_progress(2)
-                before = proxy.controller_pid()
-                assert kill(proxy, "controller") is not None
-                load.wait_for_progress(2)
-                wait_until(lambda: controller(proxy) not in (0, before), what="a new controller")
+                load.wait_for_progress()
+                replaced(proxy)
+                load.wait_for_progress()
             proxy.ctl("reload")
         assert not load.failures, "\n".join(map(str, load.failures[:10]))
         load.audit(pg)
         nothing_leaked(proxy, pg)
+
+
+def replaced(proxy: ProxyUnderTest) -> None:
+    before = proxy.controller_pid()
+    assert kill(proxy, "controller") is not None
+    wait_until(lambda: controller(proxy) not in (0, before), what="a new controller")
 
 
 def controller(proxy: ProxyUnderTest) -> int:

@@ -1,4 +1,4 @@
-"""What the fuzzers start from: the corpus of malformed inputs, findings of earlier runs, and a sample of every message."""
+"""What the fuzzers start from: malformed inputs of the corpus, findings of earlier runs, a sample of every message."""
 
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,9 @@ def findings(target: str) -> list[Path]:
 def conversations() -> tuple[bytes, ...]:
     """What clients say after their login."""
     one = m.parse("select 1") + m.bind() + m.execute() + m.sync()
-    named = m.parse("select $1::int", "s1", (23,)) + m.describe("S", "s1") + m.bind("5", statement="s1") + m.describe("P")
+    named = (
+        m.parse("select $1::int", "s1", (23,)) + m.describe("S", "s1") + m.bind("5", statement="s1") + m.describe("P")
+    )
     return (
         m.query("select 1") + m.terminate(),
         m.query("begin; insert into t values ('it''s', $$a$$) /* c */ -- d\n; commit") + m.query(""),
@@ -31,7 +33,13 @@ def conversations() -> tuple[bytes, ...]:
         named + m.execute(limit=1) + m.flush() + m.execute() + m.close("P") + m.close("S", "s1") + m.sync(),
         m.query("copy t from stdin") + m.copy_data(b"1\n") * 3 + m.copy_done(),
         m.query("copy t from stdin") + m.copy_data(b"1\n") + m.copy_fail("no"),
-        m.parse("copy t from stdin") + m.bind() + m.execute() + m.sync() + m.copy_data(b"x\n") + m.copy_done() + m.sync(),
+        m.parse("copy t from stdin")
+        + m.bind()
+        + m.execute()
+        + m.sync()
+        + m.copy_data(b"x\n")
+        + m.copy_done()
+        + m.sync(),
         m.message("F", b"\0\0\0\1\0\0\0\0\0\0") + m.query("select 2"),
         m.bind(b"\0\xff" * 40, None, "x", statement="none", portal="c", formats=(1,)) + m.execute("c") + m.sync(),
         m.query("set search_path = a, b; listen c; drop database d") + m.query("deallocate all"),
@@ -56,6 +64,6 @@ def answers() -> tuple[bytes, ...]:
         m.message("H", b"\0\0\1\0\0") + m.copy_data(b"1\n") * 9 + m.copy_done() + m.complete("COPY 9") + m.ready(),
         m.message("V", b"\xff\xff\xff\xff") + m.ready() + m.message("I") + m.ready(),
         notice + m.answer("1") + notice + m.ready(),
-        m.message("E", b"S" + b"x" * 300 + b"\0VFATAL\0C57P01\0Mlong\0\0") + m.message("N", b"M" + b"y" * 400 + b"\0\0"),
+        m.message("E", b"S" + b"x" * 300 + b"\0VFATAL\0C57P01\0Mlong\0\0") + m.notice("y" * 400),
         m.row("z" * 9000) * 3 + m.complete() + m.ready(),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Seeded mutators: of bytes, of numbers, of whole protocol messages. Knows no target.
 
 A mutator takes a `random.Random` and bytes and returns bytes; `pool` is what else there is to splice from. Messages are
-`type, length, body` (`typed`) or `length, body` (`untyped`, the startup packets); what does not parse as such is kept as a tail.
+`type, length, body` (`typed`) or `length, body` (`untyped`: startup packets); what does not parse as such is a tail.
 """
 
 import random
@@ -13,8 +13,9 @@ Mutator = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
 
 BYTES = (0x00, 0x01, 0x16, 0x20, 0x27, 0x2C, 0x3D, 0x5C, 0x7F, 0x80, 0xFE, 0xFF)
 WORDS = (
-    0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 255, 256, 257, 9999, 10000, 10001, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 196608, 196609,
-    196610, 0x20000, 0x3FFFFFFE, 0x3FFFFFFF, 0x40000002, 0x40000003, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFB, 0xFFFFFFFC, 0xFFFFFFFF,
+    0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 255, 256, 257, 9999, 10000, 10001, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 196608,
+    196609, 196610, 0x20000, 0x3FFFFFFE, 0x3FFFFFFF, 0x40000002, 0x40000003, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFB,
+    0xFFFFFFFC, 0xFFFFFFFF,
 )  # fmt: skip
 MAX_INPUT = 1 << 18
 
@@ -117,7 +118,9 @@ def _messages(head: int, kinds: bytes) -> Mutator:
                 case 1:
                     pieces[at] = _length(rng, pieces[at], head)
                 case 2 if head:
-                    pieces[at] = bytes([rng.choice(kinds) if rng.random() < 0.8 else rng.randrange(256)]) + pieces[at][1:]
+                    pieces[at] = (
+                        bytes([rng.choice(kinds) if rng.random() < 0.8 else rng.randrange(256)]) + pieces[at][1:]
+                    )
                 case 3:
                     del pieces[at]
                 case 4:

@@ -1,8 +1,9 @@
 """A PostgreSQL backend small enough to be certain of: what it answers to which message, and when it is idle.
 
-Written from postgres.c and the manual's "Message Flow", apart from the proxy's own queue of replies owed. SQL is a few words:
-`select 'tag' [rows]`, `begin`, `commit`, `rollback`, `copy in`, `copy out`, `error 'tag'`, `fatal`, several with `;`.
-What a request is answered carries its tag, so that a test sees whose answer it got.
+Written from postgres.c and the manual's "Message Flow", apart from the proxy's own queue of replies owed. SQL is a few
+words: `select 'tag' [rows]`, `begin`, `commit`, `rollback`, `copy in`, `copy out 'tag'`, `set 'tag'`, `notice 'tag'`,
+several with `;`; whatever else, `error 'tag'` for one, is a syntax error. What a request is answered carries its tag,
+so that a test sees whose answer it got.
 """
 
 import re
@@ -86,7 +87,13 @@ class Model:
                     self._may()
                     return m.message("V", b"\xff\xff\xff\xff") + m.ready(self.status)
                 case _:
-                    return {"P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close}[kind](body)
+                    return {
+                        "P": self._parse,
+                        "B": self._bind,
+                        "D": self._describe,
+                        "E": self._execute,
+                        "C": self._close,
+                    }[kind](body)
         except _Failed as failed:
             return self._error(failed, simple=kind in "QF")
 

@@ -1,9 +1,9 @@
 """Runs the fuzz targets: `python -m tests.fuzz.run [--seconds N] [--target T ...] [--seed S] [FILE ...]`.
 
-Inputs come from a seeded generator (mutate.py) over the corpus, so a seed and a target repeat a run. Each target runs in a
-process of its own, and its input is in shared memory before it is tried: a crash, a sanitizer's abort or a hang is a finding
-like any exception. A finding is made as small as a few seconds allow and written to tests/corpus/fuzz/<target>/, from where
-test_fuzz.py plays it for ever. FILE: only try these inputs (with one --target).
+Inputs come from a seeded generator (mutate.py) over the corpus, so a seed and a target repeat a run. Each target runs
+in a process of its own, and its input is in shared memory before it is tried: a crash, a sanitizer's abort or a hang is
+a finding like any exception. A finding is made as small as a few seconds allow and written to the corpus
+(tests/corpus/fuzz/<target>/), from where test_fuzz.py plays it for ever. FILE: only try these inputs (one --target).
 
 On the sanitizer build (make asan): PYTHONPATH=build/asan:. and `python -P -m tests.fuzz.run`.
 """
@@ -31,7 +31,9 @@ from tests.fuzz.mutate import MAX_INPUT, Mutator, raw
 HANG_S = 20
 MINIMISE_S = 15
 POOL = 400  # mutants that are mutated further
-_HEAD = struct.Struct("=QQ")  # executions, size of the input; the input follows, then 400 bytes that say what went wrong
+_HEAD = struct.Struct(
+    "=QQ"
+)  # executions, size of the input; the input follows, then 400 bytes that say what went wrong
 _WHY = _HEAD.size + MAX_INPUT
 
 

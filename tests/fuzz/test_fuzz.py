@@ -15,9 +15,9 @@ SECONDS = max(float(os.environ.get("FUZZ_SECONDS") or 0), 1.0)
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("name", run.names())
 def test_target(name: str) -> None:
-    # -P and this run's own sys.path: the build under test is the one pytest was started with, not the one that lies beside
+    # -P and this run's own sys.path: the build under test is the one pytest has, not the one that lies beside
     command = [sys.executable, "-P", "-m", "tests.fuzz.run", "--target", name, "--seconds", str(SECONDS)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr[-8000:]
 

@@ -41,7 +41,8 @@ class Failure:
     text: str
 
     def __str__(self) -> str:
-        return f"client {self.client} of worker {self.worker}, after {self.at - self.begun:.2f} s, {self.doing}: {self.text}"
+        who = f"client {self.client} of worker {self.worker}"
+        return f"{who}, after {self.at - self.begun:.2f} s, {self.doing}: {self.text}"
 
 
 @dataclass

@@ -1,12 +1,13 @@
-"""The backend engine accounts for every byte of a server, cut in any way; its queue only shrinks; no ReadyForQuery is unowed.
+"""The backend engine accounts for every byte, cut in any way; its queue only shrinks; no ReadyForQuery is unowed.
 
 Input: a byte that says how many requests, so many bytes of requests, then what the server says.
 """
 
+from proxy._wire import Step
 from proxy.pgsql._backend import BackendDoor, BackendFault
 from proxy.pgsql._owed import OwedKind
-from proxy._wire import Step
-from tests.fuzz import corpus, mutate as mutators
+from tests.fuzz import corpus
+from tests.fuzz import mutate as mutators
 from tests.harness import messages as m
 from tests.harness.delivery import boundaries, cut, merge
 
@@ -17,8 +18,9 @@ BATCH = bytes([K.OWED_PARSE, K.OWED_BIND, K.OWED_DESCRIBE, K.OWED_EXECUTE, K.OWE
 
 def seeds() -> list[bytes]:
     asked = (
-        b"", bytes([K.OWED_QUERY]) * 2, BATCH, BATCH * 3, bytes([K.OWED_FUNCTION, K.OWED_QUERY]), bytes([K.OWED_SYNC]) * 20,
-        bytes([K.OWED_QUERY, K.OWED_COPY_END, K.OWED_QUERY]), bytes([K.OWED_PARSE | K.OWED_SWALLOW]) + BATCH,
+        b"", bytes([K.OWED_QUERY]) * 2, BATCH, BATCH * 3, bytes([K.OWED_FUNCTION, K.OWED_QUERY]),
+        bytes([K.OWED_SYNC]) * 20, bytes([K.OWED_QUERY, K.OWED_COPY_END, K.OWED_QUERY]),
+        bytes([K.OWED_PARSE | K.OWED_SWALLOW]) + BATCH,
     )  # fmt: skip
     known = [*corpus.answers(), *corpus.files("pgsql/bad/backend"), m.message("G", b"\0\0\0") + m.error() + m.ready()]
     return [bytes([len(requests)]) + requests + said for requests in asked for said in known]
@@ -58,7 +60,17 @@ def answered(requests: bytes, pieces: list[bytes]) -> tuple[object, ...]:
     # Z is a fact of its own, and so are all others but where runs were cut
     runs = [run for run in merge(steps) if run.n]
     kept = 0 if made.fault else made.kept
-    return runs, BackendFault(made.fault), made.owed, made.skipping, made.in_doubt, made.tx_status, made.fatal, made.sqlstate, kept
+    return (
+        runs,
+        BackendFault(made.fault),
+        made.owed,
+        made.skipping,
+        made.in_doubt,
+        made.tx_status,
+        made.fatal,
+        made.sqlstate,
+        kept,
+    )
 
 
 def check(data: bytes) -> None:

@@ -1,12 +1,13 @@
-"""The frontend engine says the same of bytes however they are cut, passes none it was not given, and a violation is final.
+"""The frontend engine understands bytes however they are cut, passes none it was not given; a violation is final.
 
 Input: a byte of session facts (standard_conforming_strings, ASCII-safe encoding), then what the client says.
 """
 
 from proxy.pgsql._frontend import FrontendDoor
-from tests.fuzz import corpus, mutate as mutators
+from tests.fuzz import corpus
+from tests.fuzz import mutate as mutators
 from tests.harness import messages as m
-from tests.harness.delivery import Run, cut, boundaries, play
+from tests.harness.delivery import Run, boundaries, cut, play
 
 
 def seeds() -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Every value is counted once, in the bucket whose bounds hold it; sums are exact; percentiles are off by an eighth at most.
+"""Every value is counted once, in the bucket that holds it; sums are exact; percentiles are off by an eighth at most.
 
 Input: values of eight bytes each.
 """
@@ -6,9 +6,9 @@ Input: values of eight bytes each.
 import struct
 from functools import cache
 
+from proxy.shm._segment import Segment
 from proxy.shm.fields import BUCKETS
 from proxy.shm.histogram import lower_bound, upper_bound
-from proxy.shm._segment import Segment
 
 
 @cache
@@ -18,7 +18,10 @@ def segment() -> Segment:
 
 def seeds() -> list[bytes]:
     ladder = [value for bit in range(64) for value in ((1 << bit) - 1, 1 << bit, (1 << bit) + 1) if value < 1 << 64]
-    return [struct.pack("=Q", value) for value in ladder] + [struct.pack("=20Q", *range(20)), struct.pack("=5Q", *[1 << 40] * 5)]
+    return [struct.pack("=Q", value) for value in ladder] + [
+        struct.pack("=20Q", *range(20)),
+        struct.pack("=5Q", *[1 << 40] * 5),
+    ]
 
 
 def check(data: bytes) -> None:

@@ -1,6 +1,7 @@
 """The scanner says the same of a text in any pieces, and reads words, strings and comments as a second scanner does.
 
-Input: a byte (standard_conforming_strings, ASCII-safe encoding, raw or made of fragments), then the text, or one byte per fragment.
+Input: a byte (standard_conforming_strings, ASCII-safe encoding, raw or made of fragments), then the text, or one byte
+per fragment.
 """
 
 from proxy.sql._lex import DROP_DATABASE, scan
@@ -14,7 +15,9 @@ RAW = 4
 
 def seeds() -> list[bytes]:
     texts = [bytes([RAW | (not case.std_strings)]) + case.text for case in CASES]
-    return texts + [bytes([facts]) + bytes(range(at, at + 12)) for facts in (0, 1) for at in range(0, len(FRAGMENTS), 6)]
+    return texts + [
+        bytes([facts]) + bytes(range(at, at + 12)) for facts in (0, 1) for at in range(0, len(FRAGMENTS), 6)
+    ]
 
 
 def mutate(rng, data, pool):  # type: ignore[no-untyped-def]

@@ -4,7 +4,25 @@ from proxy.errors import InvalidCommandLine
 from proxy.pgsql import options
 from tests.fuzz import mutate as mutators
 
-TOKENS = [b"-c ", b"--", b"=", b"\\", b"\\ ", b" ", b"\t", b"-", b"geqo", b"-F", b"-fs", b"-tpa", b"-d5", b"-S", b"-B 7", b"\xc2\xb2", b"\xff"]
+TOKENS = [
+    b"-c ",
+    b"--",
+    b"=",
+    b"\\",
+    b"\\ ",
+    b" ",
+    b"\t",
+    b"-",
+    b"geqo",
+    b"-F",
+    b"-fs",
+    b"-tpa",
+    b"-d5",
+    b"-S",
+    b"-B 7",
+    b"\xc2\xb2",
+    b"\xff",
+]
 
 
 def seeds() -> list[bytes]:
@@ -25,6 +43,11 @@ def mutate(rng, data, pool):  # type: ignore[no-untyped-def]
     return (data[:at] + b"".join(rng.choices(TOKENS, k=rng.choice((1, 2, 8)))) + data[at:])[:10_000]
 
 
+def _refused(error: InvalidCommandLine) -> None:
+    assert len(error.sqlstate) == 5
+    assert error.pg_text
+
+
 def check(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     words = options.split(text)
@@ -35,7 +58,7 @@ def check(data: bytes) -> None:
     try:
         settings = options.parse(text)
     except InvalidCommandLine as error:
-        assert len(error.sqlstate) == 5
+        _refused(error)
         return
     assert all("-" not in name for name, _ in settings), settings
     assert sum(len(value) for _, value in settings) <= len(text) + 10 * len(settings) + 5

@@ -4,21 +4,22 @@ Input: one byte per step: the client sends something, the server reads a message
 """
 
 from proxy.pgsql._owed import CopyState, OwedDoor, OwedKind, Verdict
+from tests.fuzz.mutate import split
 from tests.fuzz.postgres_model import Model
 from tests.harness import messages as m
-from tests.fuzz.mutate import split
 
 K = OwedKind
 KINDS = {
-    "Q": K.OWED_QUERY, "F": K.OWED_FUNCTION, "S": K.OWED_SYNC, "P": K.OWED_PARSE, "B": K.OWED_BIND, "D": K.OWED_DESCRIBE,
-    "E": K.OWED_EXECUTE, "C": K.OWED_CLOSE, "c": K.OWED_COPY_END, "f": K.OWED_COPY_END,
+    "Q": K.OWED_QUERY, "F": K.OWED_FUNCTION, "S": K.OWED_SYNC, "P": K.OWED_PARSE, "B": K.OWED_BIND,
+    "D": K.OWED_DESCRIBE, "E": K.OWED_EXECUTE, "C": K.OWED_CLOSE, "c": K.OWED_COPY_END, "f": K.OWED_COPY_END,
 }  # fmt: skip
 REQUESTS = (
     m.sync(), m.parse("select 'x' 3"), m.bind(), m.execute(), m.execute(limit=2), m.describe("P"), m.describe("S"),
-    m.close("S", "s"), m.query("select 'x'"), m.query("begin"), m.query("rollback"), m.query("error 'x'"), m.query("copy in"),
-    m.query("select 'x'; copy in; select 'y'"), m.query("copy out 'x'; set 'y'"), m.parse("copy in"), m.parse("bad"),
-    m.bind(statement="none"), m.message("F", b"\0" * 10), m.copy_done(), m.copy_fail("no"), m.copy_data(b"x"), m.flush(),
-    m.query(""), m.parse("copy out 'x' 2"), m.parse("notice 'x'"),
+    m.close("S", "s"), m.query("select 'x'"), m.query("begin"), m.query("rollback"), m.query("error 'x'"),
+    m.query("copy in"), m.query("select 'x'; copy in; select 'y'"), m.query("copy out 'x'; set 'y'"),
+    m.parse("copy in"), m.parse("bad"),
+    m.bind(statement="none"), m.message("F", b"\0" * 10), m.copy_done(), m.copy_fail("no"), m.copy_data(b"x"),
+    m.flush(), m.query(""), m.parse("copy out 'x' 2"), m.parse("notice 'x'"),
 )  # fmt: skip
 READ, ARRIVE, OURS = 0x40, 0x80, 0x20
 QUIET = "NSA"
@@ -41,7 +42,9 @@ class Script:
 
     def __init__(self) -> None:
         self.door, self.server = OwedDoor(), Model()
-        self.sent: list[tuple[str, bool, int]] = []  # kind, ours, argument; in the order in which the server handles them
+        self.sent: list[
+            tuple[str, bool, int]
+        ] = []  # kind, ours, argument; in the order in which the server handles them
         self.arriving: list[tuple[str, int]] = []  # kind of reply, whose
         self.owners: list[int] = []  # of the request that the server is working on
         self.parses: dict[int, str] = {}
@@ -86,7 +89,9 @@ class Script:
         assert verdict != Verdict.REPLY_VIOLATION, f"{kind} for {asked} is taken for a violation"
         if not doubt and not self.door.in_doubt and kind not in QUIET:
             hidden = ours and not (kind == "E" and asked == "P")
-            assert verdict == (Verdict.REPLY_SWALLOW if hidden else Verdict.REPLY_FORWARD), f"{kind} for {asked}, ours: {ours}"
+            assert verdict == (Verdict.REPLY_SWALLOW if hidden else Verdict.REPLY_FORWARD), (
+                f"{kind} for {asked}, ours: {ours}"
+            )
             if kind == "1":
                 assert self.door.answered == argument
                 assert self.parses.pop(argument) == "open"

@@ -1,4 +1,4 @@
-"""The table of reported parameters does as a dictionary does, shares equal sets, and refuses what is no ParameterStatus.
+"""The table of reported parameters does as a dictionary does, shares equal sets, and refuses what is no report.
 
 Input: four bytes per operation: which, on which set, which name, which value; or, behind a 0xFF, raw bytes to intern.
 """

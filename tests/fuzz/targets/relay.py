@@ -1,4 +1,4 @@
-"""The relay survives any clients and servers: it answers within a second, leaks nothing, and no byte reaches another's client.
+"""The relay survives any clients and servers, answers within a second, leaks nothing, and mixes nobody's bytes.
 
 Honest clients of honest servers get, byte by byte, what a server of their own would have answered, or the end of the
 connection. Input: a byte that says who the clients are, then two bytes per step: what happens, and to whom.
@@ -25,7 +25,11 @@ def seeds() -> list[bytes]:
         bytes([0, 224 + i % 6, 2, 0, 5, 0, 7, 99 + 11 * i, 15, 0, 4, i, 9, 0, 17, i, 7, 31, 15, 0]) for i in range(12)
     )
     small = b"".join(ask[i] + bytes([3, i % 6, 7, i, 4, 3, 9, i]) for i in range(60))
-    return [bytes([kinds]) + script for kinds in (0, 0b111000, 0b101010, 63) for script in (flow, deaths, hostile, small, halves)]
+    return [
+        bytes([kinds]) + script
+        for kinds in (0, 0b111000, 0b101010, 63)
+        for script in (flow, deaths, hostile, small, halves)
+    ]
 
 
 def mutate(rng, data, pool):  # type: ignore[no-untyped-def]
@@ -80,7 +84,9 @@ def _step(arena: Arena, what: int, who: int) -> None:
         case 12:
             (arena.relay.pause if who & 1 else arena.relay.resume)()
         case 13:
-            arena.failures.append(ConnectFailure.CONNECT_PERMANENT if who & 7 == 0 else ConnectFailure.CONNECT_TEMPORARY)
+            arena.failures.append(
+                ConnectFailure.CONNECT_PERMANENT if who & 7 == 0 else ConnectFailure.CONNECT_TEMPORARY
+            )
         case 14 if server and server.lies is not None:
             server.out += mutators.typed(arena.lies, m.answer("x"), [m.error(), m.ready()], mutators.BACKEND_KINDS)
         case 17 if server and server.lies is None:

@@ -1,4 +1,4 @@
-"""A server connection is ready only after its AuthenticationOk, and after the right SCRAM signature where SCRAM was begun.
+"""A connection is ready only after AuthenticationOk, and after the right SCRAM signature where SCRAM was begun.
 
 Input: a byte of circumstances (encryption, channel binding, init_query, limits), then what the server says.
 """
@@ -15,7 +15,8 @@ from proxy.pgsql._params import ParamsDoor
 from proxy.pgsql.authclient import Encryption, ServerReady, ServerRefused, TlsRefused, UnsupportedMethod, log_in
 from proxy.pgsql.exchange import Exchange, Line, PeerClosed
 from proxy.pgsql.scram import ScramError
-from tests.fuzz import corpus, mutate as mutators
+from tests.fuzz import corpus
+from tests.fuzz import mutate as mutators
 from tests.fuzz.mutate import BACKEND_KINDS
 from tests.harness import messages as m
 from tests.unit.pgsql.drive import Tls, play, same
@@ -118,7 +119,9 @@ def _sound(said: bytes, how: int, ready: ServerReady) -> None:
         name = b"SCRAM-SHA-256-PLUS" if b"SCRAM-SHA-256-PLUS" in mechanisms and how & 4 else b"SCRAM-SHA-256"
         firsts = [body for code, body in before if code == 11]
         right = {signature(name, first, how) for first in firsts}
-        assert any(body.split(b",")[0] in right for code, body in before if code == 12), "ready without a right signature"
+        assert any(body.split(b",")[0] in right for code, body in before if code == 12), (
+            "ready without a right signature"
+        )
     names = [piece[5:].split(b"\0")[0] for piece in mutators.split(ready.parameters, 1)]
     assert names == sorted(set(names))
     ParamsDoor().intern(ready.parameters)  # the relay must be able to read what it is handed

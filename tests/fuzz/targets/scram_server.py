@@ -1,4 +1,4 @@
-"""Whoever is let in by SCRAM has sent a proof that an independent computation finds right, for any bytes in any pieces.
+"""Whoever SCRAM lets in has sent a proof that an independent computation finds right, in any pieces.
 
 Input: a byte of circumstances (TLS or not), then what the client says.
 """
@@ -14,7 +14,8 @@ from proxy.errors import ProxyError
 from proxy.model import ClientPasswordAuthType, Credential
 from proxy.pgsql.authserver import authenticate
 from proxy.pgsql.exchange import Exchange, Line, PeerClosed
-from tests.fuzz import corpus, mutate as mutators
+from tests.fuzz import corpus
+from tests.fuzz import mutate as mutators
 from tests.harness import messages as m
 from tests.harness.scram import ScramClient
 from tests.unit.pgsql.drive import play, same
@@ -38,7 +39,9 @@ def initial(mechanism: str, data: bytes | None) -> bytes:
     return m.message("p", m.cstr(mechanism) + size + (data or b""))
 
 
-def conversation(gs2: bytes, mechanism: str, *, binding: bytes = b"", password: str = PASSWORD, empty: bool = False) -> bytes:
+def conversation(
+    gs2: bytes, mechanism: str, *, binding: bytes = b"", password: str = PASSWORD, empty: bool = False
+) -> bytes:
     with patch("tests.harness.scram.os", CHANCE):
         client = ScramClient(password, gs2=gs2, binding=binding)
     first = client.first()

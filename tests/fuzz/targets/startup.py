@@ -11,7 +11,8 @@ from proxy.model import ClientTlsMode
 from proxy.pgsql.exchange import Exchange, Hangup, Line, PeerClosed
 from proxy.pgsql.messages import GSSENC_REQUEST_CODE, MAX_CANCEL_KEY, SSL_REQUEST_CODE
 from proxy.pgsql.startup import CancelRequest, Startup, startup
-from tests.fuzz import corpus, mutate as mutators
+from tests.fuzz import corpus
+from tests.fuzz import mutate as mutators
 from tests.harness import messages as m
 from tests.unit.pgsql.drive import Outcome, Tls, play, same
 
@@ -41,7 +42,7 @@ mutate = mutators.behind(mutators.untyped)
 
 
 def turns(data: bytes) -> list[bytes]:
-    """Cut where an honest client waits for an answer: what comes with an encryption request is another case than what follows."""
+    """Cut where an honest client waits for an answer: what comes with an encryption request is another case."""
     if data[:1] == b"\x16":
         return [data[:1], data[1:]] if data[1:] else [data]
     found = []
@@ -91,6 +92,9 @@ def check(data: bytes) -> None:
     spoken = turns(said)
     expected = play(talk, spoken, tls)
     _sound(expected, mode, local)
-    for pieces in ([bytes([b]) for turn in spoken for b in turn], [p for turn in spoken for p in mutators.cuts(rng, turn)]):
+    for pieces in (
+        [bytes([b]) for turn in spoken for b in turn],
+        [p for turn in spoken for p in mutators.cuts(rng, turn)],
+    ):
         outcome = play(talk, pieces, tls)
         assert same(outcome, expected), f"cut as {[len(p) for p in pieces][:20]}: {outcome} instead of {expected}"

@@ -1,16 +1,21 @@
-"""The tables of prepared statements do as dictionaries do, under any order of preparing, confirming, forgetting and closing.
+"""The tables of prepared statements do as dictionaries do, whatever is prepared, confirmed, forgotten and closed.
 
 Input: three bytes per operation: which, which name or number, which text.
 """
 
 from proxy.pgsql._statements import StatementsDoor
 
-NAMES = tuple(b"s%d" % i for i in range(40)) + (b"", b"\xff", b"n" * 300)
-TEXTS = tuple(b"select %d\0\0\0" % i for i in range(20)) + (b"\0\0\0", b"x" * 5000)
+NAMES = (*(b"s%d" % i for i in range(40)), b"", b"\xff", b"n" * 300)
+TEXTS = (*(b"select %d\0\0\0" % i for i in range(20)), b"\0\0\0", b"x" * 5000)
 
 
 def seeds() -> list[bytes]:
-    return [bytes(range(255)), bytes(range(254, -1, -1)) * 4, b"\0\1\2\0\3\2\3\1\0\2\0\0\1\1\0\4\7\5\6\7\0" * 20, bytes(900)]
+    return [
+        bytes(range(255)),
+        bytes(range(254, -1, -1)) * 4,
+        b"\0\1\2\0\3\2\3\1\0\2\0\0\1\1\0\4\7\5\6\7\0" * 20,
+        bytes(900),
+    ]
 
 
 def check(data: bytes) -> None:

@@ -1,6 +1,7 @@
-"""A TLS session fed anything never crashes, fails only as TlsError, and delivers nothing but a prefix of what its peer wrote.
+"""A TLS session fed anything never crashes, fails only as TlsError, and delivers only what its peer has written.
 
-Input: a byte (which side, garbage or damage on the way), then garbage for the session, or three bytes per damage: where and what.
+Input: a byte (which side, garbage or damage on the way), then garbage for the session, or per damage three bytes:
+where and what.
 """
 
 import contextlib
@@ -49,9 +50,21 @@ def flights() -> tuple[bytes, bytes]:
 def seeds() -> list[bytes]:
     client, server = flights()
     alerts = bytes.fromhex("15030300020100") + bytes.fromhex("15030300020228")
-    garbage = [client, server, b"\x16\x03\x01\xff\xff" * 9, b"GET / HTTP/1.0\r\n\r\n", b"\x80\x2e\x01\x03\x01" + bytes(40), alerts, bytes(600)]
+    garbage = [
+        client,
+        server,
+        b"\x16\x03\x01\xff\xff" * 9,
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x80\x2e\x01\x03\x01" + bytes(40),
+        alerts,
+        bytes(600),
+    ]
     damage = [b"", bytes([0, 0, 1]), bytes([255, 255, 9]) * 3, bytes([1, 7, 0x80, 9, 200, 3])]
-    return [bytes([0]) + one for one in garbage] + [bytes([1]) + one for one in garbage] + [bytes([DAMAGE]) + one for one in damage]
+    return (
+        [bytes([0]) + one for one in garbage]
+        + [bytes([1]) + one for one in garbage]
+        + [bytes([DAMAGE]) + one for one in damage]
+    )
 
 
 def check(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A Reader never reads behind the end and never recovers; an IoBuf is a queue of bytes that owns nothing when it is empty.
+"""A Reader never reads behind the end and never recovers; an IoBuf is a queue that owns nothing when it is empty.
 
 Input: two bytes per operation: which, how much; a Reader reads the whole input, an IoBuf is filled from it.
 """
@@ -9,7 +9,13 @@ from proxy._wire import IoBufDoor, ReaderDoor
 
 
 def seeds() -> list[bytes]:
-    return [bytes(range(256)), b"\0" * 40, b"\1\2\3\0abc\0\xff\xff\xff\xff" * 9, bytes([0, 255, 1, 3] * 100), b"\x02\xff" * 30]
+    return [
+        bytes(range(256)),
+        b"\0" * 40,
+        b"\1\2\3\0abc\0\xff\xff\xff\xff" * 9,
+        bytes([0, 255, 1, 3] * 100),
+        b"\x02\xff" * 30,
+    ]
 
 
 def _reader(data: bytes) -> None:

@@ -177,6 +177,63 @@ def test_slots_are_given_again_when_they_are_free(database: FakeServer) -> None:
     run(scene())
 
 
+def test_a_socket_that_takes_little_at_a_time(database: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left over waits for the socket; nothing is handed over before it is out, and nothing is said twice."""
+    real, calls = os.write, 0
+
+    def little(fd: int, data: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise BlockingIOError
+        return real(fd, data[:7])
+
+    async def scene() -> None:
+        async with Stage(database) as stage:
+            monkeypatch.setattr("proxy.dataplane.login.os.write", little)
+            client = await stage.client()
+            assert client.parameters["server_version"] == "15.0"
+            await until(lambda: len(stage.relay.clients) == 1)
+            with pytest.raises(ConnectionRefusedError, match="28P01 The password that was provided"):
+                await stage.client(password="wrong")
+            monkeypatch.undo()
+            assert calls > 50
+
+    run(scene())
+
+
+def test_a_client_that_leaves_before_its_answer_is_out(database: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, full = os.write, False
+
+    def blocked(fd: int, data: bytes) -> int:
+        if full:
+            raise BlockingIOError
+        return real(fd, data)
+
+    async def scene() -> None:
+        nonlocal full
+        async with Stage(database) as stage:
+            monkeypatch.setattr("proxy.dataplane.login.os.write", blocked)
+            stage.relay.opens = 0
+            client = await stage.connect()
+            login = asyncio.create_task(asyncio.to_thread(client.login))
+            await until(lambda: bool(stage.relay.told("want")))
+            full = True
+            stage.relay.emit("open", 0, 1)
+            await until(lambda: bool(stage.relay.servers))
+            assert not stage.relay.clients
+            client.sock.shutdown(socket.SHUT_RDWR)
+            await until(lambda: stage.count("client_connections") == 0)
+            assert not stage.relay.clients
+            assert stage.front.doorman.slots.take() == 1, "its number is free again"
+            assert stage.front.pools[0].clients == 0
+            monkeypatch.undo()
+            with pytest.raises((EOFError, ConnectionError)):
+                await login
+
+    run(scene())
+
+
 # ---------------------------------------------------------------- TLS
 
 

@@ -1,4 +1,4 @@
-"""Clients that vanish: killed in a transaction, in a large result, in COPY IN, while waiting. Nothing of theirs stays."""
+"""Clients that vanish: in a transaction, in a large result, in COPY IN, while waiting. Nothing of theirs stays."""
 
 import subprocess
 import sys
@@ -17,11 +17,12 @@ LIMIT = 3
 
 @contextmanager
 def victim(proxy: ProxyUnderTest, script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of its own that runs `script` with `db` connected, says that it is there, and hangs until it is killed."""
-    body = f"import psycopg, sys, time\ndb = psycopg.connect({proxy.dsn()!r})\n{script}\nprint(flush=True)\ntime.sleep(60)\n"
+    """A process of its own: runs `script` with `db` connected, says that it is there, and hangs until it is killed."""
+    begin = f"import psycopg, sys, time\ndb = psycopg.connect({proxy.dsn()!r})"
+    body = f"{begin}\n{script}\nprint(flush=True)\ntime.sleep(60)\n"
     process = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         assert process.stdout.read(1) == b"\n"
         yield process
     finally:

@@ -81,7 +81,7 @@ def test_clients_wait_for_a_database_that_restarts(how: str) -> None:
 
 @pytest.mark.edge_case(12)
 def test_a_restart_under_load() -> None:
-    """Whoever is at work is told; whoever waits, waits; nothing that was acknowledged is lost (the database is durable here)."""
+    """Whoever is at work is told; whoever waits, waits; nothing that was acknowledged is lost (this one is durable)."""
     durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
     with Postgres(settings=durable) as pg:
         Load.prepare(pg)
@@ -94,30 +94,33 @@ def test_a_restart_under_load() -> None:
                         pg.crash()
                     pg.restart()
                     load.wait_for_progress(3)
-                    # five connections were at work at most; a few more may be handed out before all are known to be dead
+                    # five connections were at work at most; a few more may be lent before all are known to be dead
                     met = load.failures[failures:]
                     assert len({f.client for f in met}) <= 10, "\n".join(map(str, met))
             load.audit(pg)
 
 
 def test_the_borrow_timeout_ends_the_wait() -> None:
-    with Postgres() as pg, ProxyUnderTest(pg, target_group={"connection_borrow_timeout": 2}) as proxy:
-        with FakeClient(proxy.host, proxy.port, 10).login() as client:
-            client.ask("SELECT 1")
-            pg.crash()
-            wait_until(lambda: proxy.ctl("status")["targets"][0]["connections"] == 0)
-            begun = time.monotonic()
-            asker = Asker(proxy, 1)
-            client.send(query("SELECT 1"))
-            error = client.expect("ErrorResponse", "ReadyForQuery")[0].fields
-            assert (error["S"], error["C"]) == ("ERROR", "08000")
-            assert "Timed-out waiting to acquire database connection" in error["M"]
-            assert 1.8 < time.monotonic() - begun < 4
-            end([asker])
-            assert "Timed-out waiting to acquire database connection" in asker.error
-            assert 1.8 < asker.took < 6
-            pg.restart()
-            assert client.ask("SELECT 1")[-1].status == "I"  # the same client connection
+    with (
+        Postgres() as pg,
+        ProxyUnderTest(pg, target_group={"connection_borrow_timeout": 2}) as proxy,
+        FakeClient(proxy.host, proxy.port, 10).login() as client,
+    ):
+        client.ask("SELECT 1")
+        pg.crash()
+        wait_until(lambda: proxy.ctl("status")["targets"][0]["connections"] == 0)
+        begun = time.monotonic()
+        asker = Asker(proxy, 1)
+        client.send(query("SELECT 1"))
+        error = client.expect("ErrorResponse", "ReadyForQuery")[0].fields
+        assert (error["S"], error["C"]) == ("ERROR", "08000")
+        assert "Timed-out waiting to acquire database connection" in error["M"]
+        assert 1.8 < time.monotonic() - begun < 4
+        end([asker])
+        assert "Timed-out waiting to acquire database connection" in asker.error
+        assert 1.8 < asker.took < 6
+        pg.restart()
+        assert client.ask("SELECT 1")[-1].status == "I"  # the same client connection
 
 
 @pytest.mark.edge_case(12)
@@ -147,8 +150,8 @@ def test_a_full_database_is_a_reason_to_wait() -> None:
     """53300 from the server: others use its places, and our ceiling does not know it."""
     with Postgres(settings={"max_connections": "10", "superuser_reserved_connections": "2"}) as pg:
         pg.sql("CREATE ROLE other LOGIN PASSWORD 'other'", database="postgres")
-        with ProxyUnderTest(pg, target_group={"max_connections": 8, "connection_borrow_timeout": 10}) as proxy:
-            end([Asker(proxy, 0)])
+        group = {"max_connections": 8, "connection_borrow_timeout": 10}
+        with ProxyUnderTest(pg, workers=1, target_group=group) as proxy:
             others = [psycopg.connect(pg.dsn(user="other", password="other", database="test")) for _ in range(5)]
             try:
                 clients = [FakeClient(proxy.host, proxy.port, 15).login() for _ in range(6)]

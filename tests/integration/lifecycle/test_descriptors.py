@@ -1,6 +1,8 @@
-"""Descriptors and memory: few of the one pause the door and no more, little of the other is needed for an idle client."""
+"""Descriptors and memory: few of the one pause the door and no more, little of the other is an idle client's."""
 
+import os
 import resource
+import signal
 import socket
 import time
 from pathlib import Path
@@ -36,6 +38,14 @@ def private_kib(pid: int) -> float:
 def limited(pid: int, soft: int) -> None:
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def replaced(proxy: ProxyUnderTest) -> None:
+    """Worker 0 killed, its successor ready."""
+    victim = proxy.worker_pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: proxy.ctl("status")["workers"][0]["pid"] not in (None, victim))
+    wait_until(lambda: proxy.ctl("status")["workers"][0]["state"] == "ready")
 
 
 @pytest.mark.edge_case(98)
@@ -128,7 +138,7 @@ def test_nothing_is_left_of_a_thousand_clients(pg: Postgres) -> None:
                 odd.send(startup()[:7])
                 odd.reset()
         wait_until(lambda: proxy.ctl("status")["endpoints"][0]["clients"] == 0)
-        wait_until(lambda: descriptors(worker) == before, what=f"{before} descriptors, as before: {descriptors(worker)}")
+        wait_until(lambda: descriptors(worker) == before, what=f"{before} descriptors, as before")
         metrics = proxy.metrics()
         assert metrics['sluiceway_client_connections_in_setup{endpoint="default",proxy="test"}'] == 0
         assert metrics['sluiceway_client_connections_received_total{endpoint="default",proxy="test"}'] == 1001
@@ -151,7 +161,7 @@ def test_an_idle_client_costs_little(pg: Postgres) -> None:
                     clients[-1].ask("SELECT 1")
                 return sum(private_kib(pid) for pid in proxy.worker_pids())
 
-            base = come(500)  # what is needed once is there now
+            base = come(50)  # what is needed once is there now
             full = come(MANY)
             each = (full - base) / MANY
             print(f"{each:.2f} KiB of user-space memory for each of {MANY} idle clients")
@@ -167,17 +177,11 @@ def test_an_idle_client_costs_little(pg: Postgres) -> None:
 
 def test_children_of_the_supervisor_hold_no_more_than_they_need(pg: Postgres) -> None:
     """A restarted worker has as many descriptors as the first one had (edge case 98: none leaks into children)."""
-    import os
-    import signal
-
     with ProxyUnderTest(pg, workers=2) as proxy:
         first = descriptors(proxy.worker_pids()[0])
         supervisor = descriptors(proxy.pid)
         for _ in range(4):
-            victim = proxy.worker_pids()[0]
-            os.kill(victim, signal.SIGKILL)
-            wait_until(lambda: proxy.ctl("status")["workers"][0]["pid"] not in (None, victim))
-            wait_until(lambda: proxy.ctl("status")["workers"][0]["state"] == "ready")
+            replaced(proxy)
         assert descriptors(proxy.worker_pids()[0]) <= first
         assert descriptors(proxy.pid) == supervisor
         assert len(children(proxy.pid)) == 3

@@ -2,8 +2,6 @@
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pytest
@@ -13,20 +11,7 @@ from tests.harness.postgres import Postgres
 from tests.harness.processes import wait_until
 from tests.harness.proxy import ProxyUnderTest
 from tests.harness.wire import FakeClient, query
-
-
-@contextmanager
-def clients(proxy: ProxyUnderTest, n: int) -> Iterator[list[FakeClient]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(FakeClient(proxy.host, proxy.port, 10).login()) for _ in range(n)]
-
-
-def told(client: FakeClient) -> str:
-    """The SQLSTATE with which it was closed."""
-    error = client.expect("ErrorResponse")[0].fields
-    assert error["S"] == "FATAL"
-    assert client.at_end()
-    return error["C"]
+from tests.integration.lifecycle.crowd import clients, told
 
 
 def test_term_lets_transactions_end_and_tells_who_is_idle(pg: Postgres) -> None:

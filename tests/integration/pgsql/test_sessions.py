@@ -8,7 +8,8 @@ import pytest
 from tests.harness.postgres import Postgres
 from tests.harness.processes import wait_until
 from tests.harness.proxy import ProxyUnderTest
-from tests.harness.wire import FakeClient, startup
+from tests.harness.messages import Message, query, startup
+from tests.harness.wire import FakeClient
 
 BOTH = 24  # connections after which both workers have had some, for all practical purposes
 
@@ -93,24 +94,21 @@ def test_the_servers_last_words_are_its_own(pg: Postgres, proxy: ProxyUnderTest)
         settings = {"idle_in_transaction_session_timeout": "100"} if way == "timeout" else {}
         with FakeClient(host, port).login(application_name=way, **settings) as client:
             if way == "itself":
-                client.send(b"Q\0\0\0\x35select 1; select pg_terminate_backend(pg_backend_pid())\0"[:0])
-                return [(m.name, m.fields or m.body) for m in _ask_until_end(client, "select pg_terminate_backend(pg_backend_pid())")]
-            client.ask("begin")
+                client.send(query("select 1; select pg_terminate_backend(pg_backend_pid())"))
+            else:
+                client.ask("begin")
             if way == "administrator":
                 pg.sql(f"select pg_terminate_backend(pid) from pg_stat_activity where application_name = '{way}'")
-            return [(m.name, m.fields or m.body) for m in _until_end(client)]
+            return [(m.name, m.body) for m in _until_end(client)]
 
     for way in ("itself", "timeout", "administrator"):
-        assert words(proxy.host, proxy.port, way) == words(pg.host, pg.port, way)
+        told = words(pg.host, pg.port, way)
+        assert told[-1][0] == "ErrorResponse"
+        assert words(proxy.host, proxy.port, way) == told
 
 
-def _ask_until_end(client: FakeClient, sql: str) -> list:  # type: ignore[type-arg]
-    client.send(b"Q" + (len(sql) + 5).to_bytes(4) + sql.encode() + b"\0")
-    return _until_end(client)
-
-
-def _until_end(client: FakeClient) -> list:  # type: ignore[type-arg]
-    got = []
+def _until_end(client: FakeClient) -> list[Message]:
+    got: list[Message] = []
     try:
         while True:
             got.append(client.read())
@@ -131,7 +129,7 @@ STARTUP_SETTINGS = [
     {"statement_timeout": "12345"},
     {"default_transaction_read_only": "on"},
     {"my.own_setting": "any value; with 'quotes'"},
-    {"options": r"-c search_path=a\ b,c -c work_mem=6MB"},
+    {"options": r"-c my.own_setting=a\ b,c -c work_mem=6MB"},
     {"options": "--statement-timeout=777 -clock_timeout=5s"},
     {"extra_float_digits": "0", "geqo": "off"},
     {"application_name": "name of its own"},
@@ -205,6 +203,18 @@ def test_drop_database_goes_through_idle_pooled_connections(pg: Postgres, proxy:
             assert pg.sql("select count(*) from pg_database where datname = 'doomed'") == "0"
             with pytest.raises(psycopg.OperationalError, match='database "doomed" does not exist'):
                 psycopg.connect(proxy.dsn(database="doomed")).execute("select 1")
+
+
+def test_a_database_can_be_used_as_soon_as_it_is_there(pg: Postgres, proxy: ProxyUnderTest) -> None:
+    """Missed, created, used within a moment: what migration tools do."""
+    for n in range(3):
+        with pytest.raises(psycopg.OperationalError, match="does not exist"):
+            psycopg.connect(proxy.dsn(database="late"))
+        with psycopg.connect(proxy.dsn(), autocommit=True) as admin:
+            admin.execute("create database late")
+            with psycopg.connect(proxy.dsn(database="late")) as conn:
+                assert conn.execute("select %s", [n]).fetchone() == (n,)
+            admin.execute("drop database late")
 
 
 def test_create_database_from_a_template_with_idle_pooled_connections(proxy: ProxyUnderTest) -> None:

@@ -1,4 +1,4 @@
-"""The corpus of malformed inputs: each is refused with the error its .toml names, in every cut. A case is never deleted.
+"""The corpus of malformed inputs: each is refused as its .toml says, in every cut. A case is never deleted.
 
 `tests/corpus/pgsql/bad/<engine>/<name>.bin` is what a peer says; add a case by adding two files.
 """
@@ -25,13 +25,19 @@ from tests.harness.delivery import check
 from tests.unit.pgsql.drive import play, play_every_way
 
 BAD = Path(__file__).parents[2] / "corpus" / "pgsql" / "bad"
-OWED = {"Q": OwedKind.OWED_QUERY, "P": OwedKind.OWED_PARSE, "B": OwedKind.OWED_BIND, "E": OwedKind.OWED_EXECUTE, "S": OwedKind.OWED_SYNC}
+OWED = {
+    "Q": OwedKind.OWED_QUERY,
+    "P": OwedKind.OWED_PARSE,
+    "B": OwedKind.OWED_BIND,
+    "E": OwedKind.OWED_EXECUTE,
+    "S": OwedKind.OWED_SYNC,
+}
 CREDENTIAL = Credential("app", "apppw", ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256)
 
 Case = tuple[bytes, dict[str, Any]]
 
 
-def cases(engine: str) -> Any:
+def cases(engine: str) -> pytest.MarkDecorator:
     found = sorted((BAD / engine).glob("*.bin"))
     read = [(path.read_bytes(), tomllib.loads(path.with_suffix(".toml").read_text())) for path in found]
     return pytest.mark.parametrize("case", read, ids=[path.stem for path in found])
@@ -104,7 +110,9 @@ def test_scram_server(case: Case) -> None:
     error = play(talk, [data]).error
     bytewise = play(talk, [bytes([byte]) for byte in data]).error
     assert told(error) == told(bytewise)
-    assert told(error)[0] == (UnsupportedAuthentication.sqlstate if expected["sqlstate"] == "28000" else expected["sqlstate"])
+    assert told(error)[0] == (
+        UnsupportedAuthentication.sqlstate if expected["sqlstate"] == "28000" else expected["sqlstate"]
+    )
 
 
 @pytest.mark.edge_case(61, 64)
