@@ -5,7 +5,8 @@
 * Growth: one opening per waiter at most, and not before the back-off of a failed login is over. A failure never fails the
   waiters (edge case 12): they wait for the next attempt until their borrow timeout.
 * Yielding: connections are bounded per target by permits that all workers and pools share. A pool that holds more than its
-  share gives one up when somebody else waits without any.
+  share gives one up when somebody else waits without any. Pinned ones are nobody's to share. Where fewer are left than
+  workers that want one, these take turns.
 """
 
 from libc.stdint cimport uint64_t
@@ -14,12 +15,14 @@ from libc.stdlib cimport calloc, free
 from proxy.dataplane._state cimport (
     Client, Pool, Relay_, SERVER_IDLE, Server, Target, chan_of_place, list_append, list_empty, list_init, list_prepend, list_remove,
 )
-from proxy.shm._segment cimport limit_get, want_get
+from proxy.shm._fields cimport TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED
+from proxy.shm._segment cimport limit_get, permits_held, shm_target, want_get
 
 cdef enum Growth_:
     MAX_OPENING = 8              # logins under way at once per pool: the server forks a process for each
     BACKOFF_FIRST_MS = 50
     BACKOFF_LAST_MS = 5000
+    TURN_MS = 200                # a worker's turn, where fewer connections are left than workers that want one
 
 
 cdef Pool *pool_new(int id, Target *target) noexcept nogil:
@@ -134,6 +137,38 @@ cdef int _claimants(Relay_ *r, const Target *t) noexcept nogil:
     return n
 
 
+cdef inline int _pinned(Relay_ *r, const Target *t, int worker) noexcept nogil:
+    return <int>shm_target(&r.shm, worker, t.slot)[TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED]
+
+
+cdef bint _above_share(Relay_ *r, const Target *t, int held) noexcept nogil:
+    """Would `held` connections be more than this worker may have now, given what other workers wait for?"""
+    cdef int i, claimants = _claimants(r, t)
+    cdef int spare = <int>limit_get(&r.shm, t.slot)
+    cdef int loose = held - _pinned(r, t, r.worker)
+    cdef uint64_t since, own
+    if claimants == 1:
+        return False
+    for i in range(r.shm.workers):
+        spare -= _pinned(r, t, i)
+    if spare >= claimants:
+        return loose * claimants >= spare + claimants        # loose > ceil(spare / claimants)
+    if loose != 1:
+        return loose > 1
+    # the one: kept for a turn by who has it, taken by who has waited longest
+    own = want_get(&r.shm, t.slot, r.worker)
+    for i in range(r.shm.workers):
+        since = want_get(&r.shm, t.slot, i)
+        if i == r.worker or since == 0 or permits_held(&r.shm, t.slot, i) > _pinned(r, t, i):
+            continue
+        if t.held < held:
+            if own == 0 or since < own:
+                return True
+        elif since + <uint64_t>TURN_MS * 1000000 <= r.now:
+            return True
+    return False
+
+
 cdef int _demanding(Relay_ *r, const Target *t, const Pool *besides) noexcept nogil:
     """Pools of this worker that would open connections if they had permits."""
     cdef Pool *q
@@ -153,11 +188,8 @@ cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     """
     cdef Target *t = p.target
     cdef Pool *q
-    cdef int i, share, demanding, claimants
-    if t.surplus > 0:
-        return True
-    claimants = _claimants(r, t)
-    if claimants > 1 and t.held * claimants >= <int>limit_get(&r.shm, t.slot) + claimants:   # held > ceil(limit / claimants)
+    cdef int i, share, demanding
+    if t.surplus > 0 or _above_share(r, t, t.held):
         return True
     if not t.wanting:
         return False
@@ -187,8 +219,8 @@ cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil:
     other side: what is given up for others must stay given up, or connections would be opened only to be closed again."""
     cdef const Target *t = p.target
     cdef const Pool *q
-    cdef int i, share, others, claimants = _claimants(r, t)
-    if claimants > 1 and (t.held + 1) * claimants >= <int>limit_get(&r.shm, t.slot) + claimants:
+    cdef int i, share, others
+    if _above_share(r, t, t.held + 1):
         return False
     if not t.wanting:
         return True

@@ -81,14 +81,21 @@ cdef void _loop(Relay_ *r) noexcept nogil:
     cdef Link *at
     cdef Link turn
     cdef int i, n, timeout
-    cdef bint mail, neighbours
+    cdef bint mail, neighbours, worked
+    worked = False
     r.now = _clock()
     while r.stopping < 2:
         timeout = 0
         if list_empty(&r.ready):
             r.now = _clock()
             timeout = 0 if r.janitor_at <= r.now else <int>((r.janitor_at - r.now + 999999) // 1000000)
-        n = poller_wait(r.epoll_fd, &events[0], timeout)
+        n = 0
+        if worked and timeout:
+            # under load more has come meanwhile: asking once costs less than falling asleep and being woken
+            n = poller_wait(r.epoll_fd, &events[0], 0)
+        if n == 0:
+            n = poller_wait(r.epoll_fd, &events[0], timeout)
+        worked = n > 0
         r.now = _clock()
         mail = neighbours = False
         for i in range(n):

@@ -212,6 +212,8 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     c = NULL if pool.target.paused else pool_longest_waiter(pool)
     # a fresh one serves whom it was opened for first, or logins could be all that the database ever sees
     if (s.borrows or c == NULL or pool.target.surplus > 0) and pool_should_yield(r, pool):
+        if pool.target.wanting:
+            want_set(&r.shm, pool.target.slot, r.worker, r.now)      # to the end of the line
         server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
         if pool.target.wanting:
             target_serve(r, pool.target)

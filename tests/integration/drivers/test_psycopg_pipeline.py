@@ -42,11 +42,8 @@ def pipeline_errors(say: Say, side: Side) -> None:
         conn.execute("create table t (n int primary key)")
         curs: list[psycopg.Cursor] = []
         try:
-            with conn.pipeline() as p:
-                for n in (1, 2, 2, 3):
-                    curs.append(conn.execute("insert into t values (%s) returning n", [n]))
-                p.sync()
-                curs.append(conn.execute("insert into t values (4) returning n"))
+            with conn.pipeline():
+                curs += [conn.execute("insert into t values (%s) returning n", [n]) for n in (1, 2, 2, 3)]
         except psycopg.Error as error:
             say(failure(error))
         for cur in curs:

@@ -52,7 +52,7 @@ def test_a_pool_without_connections_is_not_starved_by_one_that_is_never_idle(pg:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_more_pools_than_connections_take_turns(pg: Postgres, workers: int) -> None:
-    """Eight pools (by a setting that differs), two connections, and clients that ask again as soon as they are answered."""
+    """Eight pools (by a setting that differs), two connections, and clients that ask again at once."""
     slowest: list[float] = []
 
     def ask(proxy: ProxyUnderTest, n: int) -> None:
