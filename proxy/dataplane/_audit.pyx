@@ -8,7 +8,7 @@ from libc.stdlib cimport abort
 
 from proxy.dataplane._state cimport (
     CLIENT_WAITING, Client, Link, Pool, Relay_, SERVER_BUSY, SERVER_IDLE, Server,
-    client_of_age, linked, server_of_age,
+    chan_of_place, client_of_age, linked, server_of_age,
 )
 
 
@@ -59,6 +59,7 @@ cdef void audit(Relay_ *r) noexcept nogil:
     cdef Client *c
     cdef int i, servers = 0, clients = 0, silent = 0
     cdef int held[64]
+    cdef Link *at_server
     for i in range(64):
         held[i] = 0
     for i in range(r.n_pools):
@@ -67,6 +68,10 @@ cdef void audit(Relay_ *r) noexcept nogil:
             servers += r.pools[i].n_servers
             clients += r.pools[i].n_clients
             held[r.pools[i].target.slot] += r.pools[i].n_servers + r.pools[i].n_opening
+    at_server = r.parting.next
+    while at_server != &r.parting:
+        held[(<Server*>chan_of_place(at_server)).target.slot] += 1
+        at_server = at_server.next
     if servers != r.n_servers:
         _fail(b"the servers do not add up", servers)
     for i in range(r.n_lines):

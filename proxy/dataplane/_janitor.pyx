@@ -10,7 +10,7 @@ from libc.stdint cimport uint64_t
 from proxy._reasons cimport CloseReason
 from proxy.dataplane._pool cimport pool_dequeue, pool_longest_idle, pool_longest_waiter, target_longest_idle
 from proxy.dataplane._session cimport (
-    EVENT_DRAINED, EVENT_POOL_EMPTY, client_close, client_end, client_quiet, client_refuse, pool_grow, server_close,
+    EVENT_DRAINED, EVENT_POOL_EMPTY, client_close, client_end, client_quiet, client_refuse, pool_grow, server_close, server_gone,
     session_settle, target_give_up, target_serve, tell,
 )
 from proxy.dataplane._state cimport (
@@ -95,7 +95,8 @@ cdef void _surplus(Relay_ *r, Target *t) noexcept nogil:
     t.surplus = 0
     if used <= limit:
         return
-    t.surplus = ((used - limit) * t.held + used - 1) // used
+    # those on their way are still counted among the used
+    t.surplus = max(0, ((used - limit) * t.held + used - 1) // used - t.parting)
     while t.surplus > 0:
         s = target_longest_idle(r, t, NULL)
         if s == NULL:
@@ -121,6 +122,15 @@ cdef void _cleanups(Relay_ *r) noexcept nogil:
         if r.now < s.cleanup_ends:
             return
         server_close(r, s, CloseReason.SERVER_CLEANUP_TIMEOUT, b"not brought back to a known state in time")
+
+
+cdef void _partings(Relay_ *r) noexcept nogil:
+    cdef Server *s
+    while not list_empty(&r.parting):
+        s = <Server*>chan_of_place(r.parting.next)
+        if r.now < s.cleanup_ends:
+            return
+        server_gone(r, s)
 
 
 cdef void _closings(Relay_ *r) noexcept nogil:
@@ -188,6 +198,7 @@ cdef void janitor(Relay_ *r) noexcept nogil:
     _pools(r)
     janitor_targets(r)
     _cleanups(r)
+    _partings(r)
     _closings(r)
     for i in range(r.n_lines):
         _idle_clients(r, &r.lines[i])

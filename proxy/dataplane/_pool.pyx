@@ -141,7 +141,7 @@ cdef inline int _pinned(Relay_ *r, const Target *t, int worker) noexcept nogil:
     return <int>shm_target(&r.shm, worker, t.slot)[TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED]
 
 
-cdef bint _above_share(Relay_ *r, const Target *t, int held) noexcept nogil:
+cdef bint _above_share(Relay_ *r, const Target *t, int held, bint growing) noexcept nogil:
     """Would `held` connections be more than this worker may have now, given what other workers wait for?"""
     cdef int i, claimants = _claimants(r, t)
     cdef int spare = <int>limit_get(&r.shm, t.slot)
@@ -161,7 +161,7 @@ cdef bint _above_share(Relay_ *r, const Target *t, int held) noexcept nogil:
         since = want_get(&r.shm, t.slot, i)
         if i == r.worker or since == 0 or permits_held(&r.shm, t.slot, i) > _pinned(r, t, i):
             continue
-        if t.held < held:
+        if growing:
             if own == 0 or since < own:
                 return True
         elif since + <uint64_t>TURN_MS * 1000000 <= r.now:
@@ -189,14 +189,14 @@ cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     cdef Target *t = p.target
     cdef Pool *q
     cdef int i, share, demanding
-    if t.surplus > 0 or _above_share(r, t, t.held):
+    if t.surplus > 0 or _above_share(r, t, t.held - t.parting, False):
         return True
     if not t.wanting:
         return False
     demanding = _demanding(r, t, NULL)
     if demanding == 0:
         return False
-    share = max(1, t.held // demanding)
+    share = max(1, (t.held - t.parting) // demanding)
     for i in range(r.n_pools):
         q = r.pools[i]
         if (
@@ -220,14 +220,14 @@ cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil:
     cdef const Target *t = p.target
     cdef const Pool *q
     cdef int i, share, others
-    if _above_share(r, t, t.held + 1):
+    if _above_share(r, t, t.held - t.parting + 1, True):
         return False
     if not t.wanting:
         return True
     others = _demanding(r, t, p)
     if others == 0:
         return True
-    share = max(1, (t.held + 1) // (others + 1))
+    share = max(1, (t.held - t.parting + 1) // (others + 1))
     for i in range(r.n_pools):
         q = r.pools[i]
         if (

@@ -32,7 +32,7 @@ from proxy.dataplane._pool cimport pool_free
 from proxy.dataplane._server cimport server_visit
 from proxy.dataplane._session cimport (
     EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
-    EVENT_POOL_EMPTY, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, client_close, schedule, server_close,
+    EVENT_POOL_EMPTY, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, client_close, schedule, server_close, server_gone,
 )
 from proxy.dataplane._state cimport (
     Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, chan_of_place, list_empty, list_init, list_remove,
@@ -166,6 +166,8 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
         while not list_empty(&r.pools[i].servers):
             server_close(r, server_of_age(r.pools[i].servers.next), CloseReason.SERVER_SHUTDOWN, NULL)
         pool_free(r.pools[i])
+    while not list_empty(&r.parting):
+        server_gone(r, <Server*>chan_of_place(r.parting.next))
     while not list_empty(&r.graves):
         at = r.graves.next
         list_remove(at)
@@ -229,6 +231,7 @@ cdef class Relay:
         list_init(&r.closing)
         list_init(&r.cleanups)
         list_init(&r.held)
+        list_init(&r.parting)
         list_init(&r.graves)
         params_init(&r.params)
         statements_init(&r.statements)

@@ -13,10 +13,10 @@ from proxy._wire cimport NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_len, l
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
 from proxy.dataplane._prepared cimport prepared_answered, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
-    EVENT_SERVER_FATAL, schedule, server_close, server_lost, session_pin, session_settle, session_unsettle,
+    EVENT_SERVER_FATAL, schedule, server_close, server_gone, server_lost, session_pin, session_settle, session_unsettle,
     tell,
 )
-from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, Server, list_append
+from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, SERVER_PARTING, Server, list_append
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
 from proxy.pgsql._owed cimport owed_count
@@ -143,9 +143,23 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
         session_settle(r, s)
 
 
+cdef void _part(Relay_ *r, Server *s) noexcept nogil:
+    """What still comes is of no interest; the end of the stream is."""
+    cdef Py_ssize_t n
+    chan_flush(&s.ch)                        # TLS: its close_notify
+    n = chan_load(&s.ch, r.buf, BUFFER_BYTES)
+    if n < 0:
+        server_gone(r, s)
+    elif s.ch.readable:
+        schedule(r, &s.ch)
+
+
 cdef void server_visit(Relay_ *r, Server *s) noexcept nogil:
     cdef Client *c = s.client
     cdef Py_ssize_t n, had
+    if s.state == SERVER_PARTING:
+        _part(r, s)
+        return
     if chan_unsent(&s.ch):
         chan_flush(&s.ch)
         if chan_unsent(&s.ch) == 0 and c != NULL:

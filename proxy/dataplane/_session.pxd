@@ -51,6 +51,7 @@ cdef void client_refuse(Relay_ *r, Client *c, int reason) noexcept nogil
 cdef bint client_quiet(const Client *c) noexcept nogil
 
 cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil
+cdef void server_gone(Relay_ *r, Server *s) noexcept nogil
 cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil
 cdef void server_free(Relay_ *r, Server *s) noexcept nogil
 

@@ -9,6 +9,7 @@ Pair rules (client side x server side):
 * client gone pinned, in half a message, or between Parse and Sync -> close: a Sync of ours would commit its work
 * server lost, client waiting for an answer            -> the server's own words, or ServerLost; the client is closed
 * cancel request under way, server proven idle         -> SERVER_HELD until it can no longer hit (edge case 54)
+* server no longer wanted                              -> half-closed; its permit is free when the database has closed, too
 
 Nothing here reads a socket, and nothing recurses into reading: who has something to do is put on `Relay.ready` and is
 visited in the same turn. Closed objects rest on `Relay.graves` until the turn ends, because the turn's events name them.
@@ -20,7 +21,7 @@ from libc.string cimport memcpy, strcmp, strlen
 
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, store_u32
-from proxy.dataplane._chan cimport chan_close, chan_send, chan_unsent
+from proxy.dataplane._chan cimport chan_close, chan_half_close, chan_send, chan_unsent
 from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail_put
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
@@ -28,7 +29,7 @@ from proxy.dataplane._pool cimport (
 )
 from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Letter, Pool, REFUSE_NEXT, REFUSE_NONE,
-    Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, Server, Target, linked, list_append, list_empty,
+    Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, SERVER_PARTING, Server, Target, linked, list_append, list_empty,
     list_remove,
 )
 from proxy.pgsql cimport _protocol as p
@@ -49,6 +50,7 @@ from proxy.shm._segment cimport (
 cdef enum Limits_:
     LINGER_MS = 1000             # a client that was told why gets this long to read it
     CLEANUP_MS = 5000            # rollback or draining of an abandoned query
+    PARTING_MS = 2000            # for the database to close a connection it was told to
     CANCELS_PER_SERVER = 4       # under way at once: more would tell the database nothing new
 
 
@@ -240,11 +242,13 @@ cdef void pool_grow(Relay_ *r, Pool *pool) noexcept nogil:
     while due > 0 and pool_may_grow(r, pool):
         permit = permit_take(&r.shm, t.slot, r.worker)
         if permit < 0:
-            s = target_longest_idle(r, t, pool)
-            if s == NULL:
-                break
-            server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
-            continue
+            # one for each that is due; target_serve takes the permits when they come back
+            while t.parting < due:
+                s = target_longest_idle(r, t, pool)
+                if s == NULL:
+                    break
+                server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
+            break
         t.held += 1
         pool.n_opening += 1
         due -= 1
@@ -261,8 +265,6 @@ cdef void _permit_back(Relay_ *r, Target *t, int permit) noexcept nogil:
     cdef int other
     permit_give(&r.shm, t.slot, permit)
     t.held -= 1
-    if t.surplus > 0:
-        t.surplus -= 1
     other = longest_want(&r.shm, t.slot, -1)
     if other >= 0:
         shm_wake(&r.shm, other)
@@ -314,11 +316,15 @@ cdef void target_serve(Relay_ *r, Target *t) noexcept nogil:
 
 
 cdef void target_give_up(Relay_ *r, Target *t, uint64_t idle_for) noexcept nogil:
-    """Another worker wants a permit: close what has been idle here for at least `idle_for`, or is more than our share."""
+    """Another worker wants a permit: close what is more than our share, and one that has been idle for at least `idle_for`."""
     cdef Server *s
     while longest_want(&r.shm, t.slot, r.worker) >= 0:
         s = target_longest_idle(r, t, NULL)
-        if s == NULL or (r.now - s.idle_since < idle_for and not pool_should_yield(r, s.pool)):
+        if s == NULL:
+            return
+        if not pool_should_yield(r, s.pool):
+            if r.now - s.idle_since >= idle_for and t.parting == 0:
+                server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
             return
         server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
 
@@ -389,7 +395,8 @@ cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t siz
 
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil:
     """The database has taken a cancel request: from now on it cannot hit a later query."""
-    s.cancels -= 1
+    if s.cancels:
+        s.cancels -= 1
     if s.cancels:
         return
     if s.state == SERVER_HELD and linked(&s.place):
@@ -541,11 +548,15 @@ cdef void client_refuse(Relay_ *r, Client *c, int reason) noexcept nogil:
 
 
 cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
-    """At once and for good, with a Terminate where the server can still read one. `s` must not be lent."""
+    """For good: out of its pool now, with a Terminate where the server can read one. `s` must not be lent.
+
+    Its permit comes back when the database has closed its side: before that its process is still there and counts against the
+    database's own limit.
+    """
     cdef Pool *pool = s.pool
-    cdef Target *t = pool.target
+    cdef Target *t = s.target
     cdef uint8_t goodbye[5]
-    if s.ch.fd < 0:
+    if s.ch.fd < 0 or s.state == SERVER_PARTING:
         return
     _detach(r, s)
     if (
@@ -567,13 +578,35 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
     pool.empty_since = r.now
     r.n_servers -= 1
     tell(r, EVENT_SERVER_CLOSED, pool.id, s.id, reason, why, 0 if why == NULL else <Py_ssize_t>strlen(why))
-    chan_close(&s.ch)
     params_drop(&r.params, s.params)
     s.params = NULL
     backend_free(&s.be)
     known_free(&s.known)
+    s.pool = NULL
+    s.state = SERVER_PARTING
+    t.parting += 1
+    if t.surplus > 0:
+        t.surplus -= 1
+    s.cleanup_ends = r.now + <uint64_t>PARTING_MS * 1000000
+    list_append(&r.parting, &s.place)
+    if s.ch.broken or s.ch.hup or chan_unsent(&s.ch):
+        server_gone(r, s)
+    else:
+        chan_half_close(&s.ch)
+        if s.ch.readable:
+            schedule(r, &s.ch)
+
+
+cdef void server_gone(Relay_ *r, Server *s) noexcept nogil:
+    """A parting server's socket: the database has closed it, or has taken too long to."""
+    cdef Target *t = s.target
+    chan_close(&s.ch)
+    list_remove(&s.ch.ready)
+    t.parting -= 1
     _permit_back(r, t, s.permit)
     list_append(&r.graves, &s.place)
+    if t.wanting:
+        target_serve(r, t)
 
 
 cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:

@@ -131,6 +131,7 @@ cpdef enum ServerState:
     SERVER_BUSY = 1              # lent: `client` is set; on no list
     SERVER_CLEANUP = 2           # its client left; being brought back to a known state (Relay.cleanups)
     SERVER_HELD = 3              # proven idle, but a cancel request under way could still hit it (Relay.held)
+    SERVER_PARTING = 4           # told to go, in no pool; its permit is free when the database has closed (Relay.parting)
 
 cdef struct Server:
     Chan ch                      # first: a Chan* of a server is a Server*
@@ -154,7 +155,8 @@ cdef struct Server:
     int permit
     int gen
     Client *client
-    Pool *pool
+    Pool *pool                   # until it parts
+    Target *target
     ParamSet *params
     uint64_t opened_at
     uint64_t idle_since
@@ -168,6 +170,7 @@ cdef struct Server:
 cdef struct Target:
     int slot
     int held                     # permits of this worker
+    int parting                  # of these, on their way back
     int surplus                  # connections to give up because the ceiling was lowered
     uint8_t paused
     uint8_t wanting              # our want word in shared memory is set
@@ -248,6 +251,7 @@ cdef struct Relay_:
     Link closing
     Link cleanups
     Link held
+    Link parting
     Link graves
     Pool **pools
     int n_pools                  # size of the array; NULL where no pool is

@@ -10,7 +10,7 @@ from proxy.reasons import PinReason
 
 # in the order of _state.pxd's enums
 CLIENT_STATES = ("ready", "waiting", "closing", "lingering")
-SERVER_STATES = ("idle", "busy", "cleanup", "held")
+SERVER_STATES = ("idle", "busy", "cleanup", "held", "parting")
 
 _FLAGS = ("tls", "paused")
 _ABSENT_AS_MINUS_ONE = ("server_id", "client_slot", "idle_ms", "wait_ms", "pinned_ms", "permit")

@@ -220,7 +220,8 @@ def test_an_abandoned_server_that_never_answers_is_closed() -> None:
         server.expect(m.query("ROLLBACK"))
         then = time.monotonic()
         box.until(lambda: box.opened(pool) == 2, "another server")
-        assert 4.5 < seconds(then) < 6.5
+        # five seconds for the answer, two more for the server to close: until then its process may be there
+        assert 6.5 < seconds(then) < 8.5
         second = box.server(pool, 1)
         second.expect(m.query("b"))
         second.send(DONE)

@@ -1,11 +1,11 @@
 """One script, several ways to the same database: direct and through the proxy. What it says must be the same.
 
-A script is a function of `(say, side)`: it connects to `side` and says what it sees, line by line. `Sides.same` runs it direct
-and through a proxy and compares. Every run begins with an empty database. The only differences that are legitimate are a few
-numbers the two connections cannot share; `_NUMBERS` lists them.
+A script is a function of `(say, side)`: it connects to `side` and says what it sees, line by line. `Sides.same` runs it
+direct and through a proxy and compares. Every run begins with an empty database. The only legitimate differences are a
+few numbers the two connections cannot share; `_NUMBERS` lists them.
 
-Two proxies: *wide* has 20 server connections and TLS to the database too; *tight* has two, and while a script runs there, other
-clients with the same user, database and settings run their own transactions on the same connections.
+Two proxies: *wide* has 20 server connections and TLS to the database too; *tight* has two, and while a script runs
+there, other clients with the same user, database and settings run their own transactions on the same connections.
 """
 
 import os
@@ -138,7 +138,7 @@ def _catches(pid: int, sig: int) -> bool:
 
 @contextmanager
 def noise(side: Side, folder: Path) -> Iterator[None]:
-    """Other clients meanwhile: four whose transactions share the connections, one after the other that leaves state behind."""
+    """Other clients meanwhile: four whose transactions share the connections, one that leaves state behind."""
     calm, rude = folder / "calm.sql", folder / "rude.sql"
     calm.write_text(_CALM)
     rude.write_text(_RUDE)
@@ -173,7 +173,9 @@ def noise(side: Side, folder: Path) -> Iterator[None]:
 class Sides:
     """The database under comparison: `direct`, and one proxy in front of it."""
 
-    def __init__(self, pg: Postgres, direct: Side, through: Side, said: dict[str, list[str]], folder: Path | None) -> None:
+    def __init__(
+        self, pg: Postgres, direct: Side, through: Side, said: dict[str, list[str]], folder: Path | None
+    ) -> None:
         """`said`: what scripts said on the direct side before. `folder`: make noise, with files here."""
         self.pg, self.direct, self.through = pg, direct, through
         self._said, self._folder = said, folder

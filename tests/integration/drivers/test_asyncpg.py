@@ -1,10 +1,10 @@
-"""asyncpg, with and without its statement cache: it prepares everything, speaks binary, and resets what its pool takes back."""
+"""asyncpg, with and without its statement cache: prepares all, speaks binary, resets what its pool takes back."""
 
 import asyncio
 import datetime as dt
 import io
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.drivers.sides import APPLICATION, Say, Script, Side, Sides
 
-Work = Callable[[Say, Side, dict[str, Any]], Awaitable[None]]
+Work = Callable[[Say, Side, dict[str, Any]], Coroutine[Any, Any, None]]
 
 
 def words(side: Side, **more: Any) -> dict[str, Any]:
@@ -44,7 +44,8 @@ async def queries(say: Say, side: Side, how: dict[str, Any]) -> None:
     await conn.execute("create table t (id int primary key, v text); create type mood as enum ('sad', 'ok')")
     await conn.execute("create type pair as (a int, b text)")
     for value, kind in (
-        (1, "int2"), (2**62, "int8"), (1.5, "float8"), (Decimal("1e-30"), "numeric"), ("ü☃", "text"), (b"\0\xff", "bytea"),
+        (1, "int2"), (2**62, "int8"), (1.5, "float8"), (Decimal("1e-30"), "numeric"), ("ü☃", "text"),
+        (b"\0\xff", "bytea"),
         (True, "bool"), (dt.date(2026, 11, 22), "date"), (dt.timedelta(1, 2, 3), "interval"), (UUID(int=5), "uuid"),
         ([1, None, 3], "int[]"), (None, "text"), ("ok", "mood"), ((1, "x"), "pair"), ([(1, "x"), (2, None)], "pair[]"),
         ('{"a": 1}', "jsonb"), (asyncpg.Range(1, 9), "int4range"), ("10.0.0.0/8", "cidr"),
@@ -58,7 +59,13 @@ async def queries(say: Say, side: Side, how: dict[str, Any]) -> None:
     say(await conn.executemany("insert into t values ($1, $2)", [(n, "many") for n in range(1000, 3000)]))
     await attempt(say, conn.executemany("insert into t values ($1, $2)", [(5000, "a"), (1, "b"), (5001, "c")]))
     say(await conn.fetchval("select count(*) from t"))
-    for query in ("selec", "select 1/0", "select * from missing", "insert into t values (1, 'x')", "select $1::int / $2"):
+    for query in (
+        "selec",
+        "select 1/0",
+        "select * from missing",
+        "insert into t values (1, 'x')",
+        "select $1::int / $2",
+    ):
         await attempt(say, conn.fetch(query, *([1, 0] if "$2" in query else [])))
     await attempt(say, conn.execute("select 1; select 1/0"))
     statement = await conn.prepare("select id, v from t where id < $1 order by id")

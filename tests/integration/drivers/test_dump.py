@@ -1,4 +1,4 @@
-"""pg_dump through the proxy, restored through it; the copy's direct dump must be the original's. pgbench -i on the way."""
+"""pg_dump through the proxy, restored through it: the copy's direct dump is the original's. And pgbench -i."""
 
 from pathlib import Path
 
@@ -11,9 +11,11 @@ _SCHEMA = r"""
 create schema "odd name";
 create type "odd name".mood as enum ('calm', 'st''orm');
 create domain positive as int check (value > 0);
-create table "odd name"."T""x" (id bigserial primary key, m "odd name".mood, p positive, t text default E'a\tb', b bytea);
+create table "odd name"."T""x" (
+  id bigserial primary key, m "odd name".mood, p positive, t text default E'a\tb', b bytea);
 insert into "odd name"."T""x" (m, p, t, b)
-  select 'calm', g, repeat(chr(1040 + g % 30), g % 50) || E'\t\\\n', sha256(g::text::bytea) from generate_series(1, 3000) g;
+  select 'calm', g, repeat(chr(1040 + g % 30), g % 50) || E'\t\\\n', sha256(g::text::bytea)
+  from generate_series(1, 3000) g;
 create index on "odd name"."T""x" (lower(t)) where p > 10;
 create function "odd name".f(a int, variadic b text[]) returns setof text language plpgsql as
   $body$ begin return query select unnest(b) || a || $q$;'$q$; end $body$;
@@ -59,7 +61,14 @@ def test_a_dump_through_the_proxy_restores_the_same_database(sides: Sides) -> No
     assert comparable(program(direct, "pg_dump", "--no-sync")) == comparable(expected)
 
     sides.clear()
-    program(through, "psql", "-Xq1", "-v", "ON_ERROR_STOP=1", stdin=program(through, "pg_dump", "--schema-only", "--no-sync"))
+    program(
+        through,
+        "psql",
+        "-Xq1",
+        "-v",
+        "ON_ERROR_STOP=1",
+        stdin=program(through, "pg_dump", "--schema-only", "--no-sync"),
+    )
 
 
 def test_a_parallel_dump_shares_its_snapshot(sides: Sides, tmp_path: Path) -> None:
@@ -72,7 +81,7 @@ def test_a_parallel_dump_shares_its_snapshot(sides: Sides, tmp_path: Path) -> No
     program(through, "pg_dump", "-j", "2", "-Fd", "--no-sync", "-f", f"{tmp_path}/dump")
     sides.clear()
     program(through, "pg_restore", "-j", "2", "-d", through.database, f"{tmp_path}/dump")
-    count = program(direct, "psql", "-XAtc", "select count(*), sum(length(t)) from \"odd name\".\"T\"\"x\"")
+    count = program(direct, "psql", "-XAtc", 'select count(*), sum(length(t)) from "odd name"."T""x"')
     assert count.split("|")[0] == "3000"
 
 

@@ -1,4 +1,4 @@
-"""node-postgres with its cursors, streams, COPY and pool. Its packages are installed at the first run, beside `node/script.js`."""
+"""node-postgres with its cursors, streams, COPY and pool. Its packages are installed at the first run, into `node/`."""
 
 import shutil
 import subprocess

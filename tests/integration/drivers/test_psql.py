@@ -91,7 +91,8 @@ select 'abc'::int;
 select $$unterminated dollar$$ || 1 || $1;
 \set VERBOSITY sqlstate
 select 1 from child where;
-do $$ begin raise exception 'own' using errcode = 'P1234', detail = 'more', hint = 'do not', column = 'c', table = 't'; end $$;
+do $$ begin raise exception 'own'
+  using errcode = 'P1234', detail = 'more', hint = 'do not', column = 'c', table = 't'; end $$;
 \set VERBOSITY default
 do $$ begin raise exception 'own' using errcode = 'P1234', detail = 'more', hint = 'do not'; end $$;
 \set ON_ERROR_STOP on
@@ -160,7 +161,8 @@ table acc;
 begin; savepoint s1; delete from acc; savepoint s2; insert into acc values (9, 9); rollback to s1; release s1;
 select count(*) from acc; commit and chain; select 1; rollback and no chain;
 begin; set local search_path = nowhere; show search_path; commit; show search_path;
-start transaction; declare c cursor for select g from generate_series(1, 10) g; fetch 3 c; move 2 c; fetch all c; close c; end;
+start transaction; declare c cursor for select g from generate_series(1, 10) g;
+fetch 3 c; move 2 c; fetch all c; close c; end;
 prepare transaction 'not begun';
 begin; insert into acc values (3, 30); prepare transaction 'tx1';
 table acc;
@@ -294,7 +296,8 @@ set datestyle = 'German'; select date '2026-11-22'; set timezone = 'Asia/Tokyo';
 create temp table scratch (n int); insert into scratch select generate_series(1, 3);
 table scratch;
 create temp sequence s; select nextval('s'), nextval('s'); select currval('s'), lastval();
-select pg_advisory_lock(42); select count(*) from pg_locks where locktype = 'advisory' and objid = 42 and pid = pg_backend_pid();
+select pg_advisory_lock(42);
+select count(*) from pg_locks where locktype = 'advisory' and objid = 42 and pid = pg_backend_pid();
 select pg_advisory_unlock(42), pg_advisory_unlock(42);
 prepare p (int) as select $1 + 1; execute p (41); deallocate p; execute p (1);
 listen news; notify news, 'hello'; select pg_notify('news', 'again'); unlisten *; notify news, 'nobody';

@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,14 +18,22 @@ from tests.integration.drivers.sides import Say, Script, Side, Sides
 
 def failure(error: psycopg.Error) -> str:
     d = error.diag
-    told = (d.sqlstate, d.severity, d.message_primary, d.message_detail, d.message_hint, d.statement_position, d.context)
+    told = (
+        d.sqlstate,
+        d.severity,
+        d.message_primary,
+        d.message_detail,
+        d.message_hint,
+        d.statement_position,
+        d.context,
+    )
     return f"{type(error).__name__} {told} {(d.schema_name, d.table_name, d.column_name, d.constraint_name)}"
 
 
-def attempt(say: Say, conn: psycopg.Connection, query: str, *args: object, **more: object) -> None:
+def attempt(say: Say, conn: psycopg.Connection, query: str, *args: Any, **more: Any) -> None:
     """The rows or the error, and the transaction's state afterwards."""
     try:
-        cur = conn.execute(query, *args, **more)  # type: ignore[arg-type]
+        cur = conn.execute(query, *args, **more)
         say(cur.statusmessage, cur.fetchall() if cur.description else "", conn.info.transaction_status.name)
     except psycopg.Error as error:
         say(failure(error), conn.info.transaction_status.name)
@@ -49,7 +58,8 @@ def connection_facts(say: Say, side: Side) -> None:
 def types(say: Say, side: Side) -> None:
     values = [
         True, 0, -1, 2**31, 2**63 - 1, Decimal("12345678901234567890.123"), 1.5, float("nan"), "", "tëxt ☃ '\\\"", b"",
-        bytes(range(256)), dt.date(2026, 11, 22), dt.datetime(2026, 11, 22, 1, 2, 3, 4), dt.timedelta(days=3, seconds=5),
+        bytes(range(256)), dt.date(2026, 11, 22), dt.datetime(2026, 11, 22, 1, 2, 3, 4),  # noqa: DTZ001
+        dt.timedelta(days=3, seconds=5),
         dt.datetime(2026, 11, 22, 1, 2, tzinfo=dt.UTC), UUID(int=77), [1, 2, None], [["a", "b"], ["c,}", '"']], None,
         Jsonb({"k": [1, None, "ü"]}), Range(1, 5), dt.time(23, 59, 59),
     ]  # fmt: skip
@@ -152,7 +162,10 @@ def transactions(say: Say, side: Side) -> None:
             conn.isolation_level = level
             conn.read_only = True
             conn.deferrable = True
-            say(conn.execute("show transaction_isolation").fetchone(), conn.execute("show transaction_deferrable").fetchone())
+            say(
+                conn.execute("show transaction_isolation").fetchone(),
+                conn.execute("show transaction_deferrable").fetchone(),
+            )
             attempt(say, conn, "insert into t values (9)")
             conn.rollback()
     one, two = psycopg.connect(side.dsn()), psycopg.connect(side.dsn())
@@ -199,7 +212,9 @@ def prepared(say: Say, side: Side) -> None:
             for n in range(130):
                 cur = conn.execute(f"select %s + {n}, current_setting('application_name')", [again])
                 say(n, cur.fetchone())
-        say(len(conn.execute("select name from pg_prepared_statements where name like 'no%'", prepare=False).fetchall()))
+        say(
+            len(conn.execute("select name from pg_prepared_statements where name like 'no%'", prepare=False).fetchall())
+        )
         conn.execute("create table p (id int, a text)")
         conn.execute("insert into p values (%s, %s)", [1, "one"])
         say(conn.execute("select * from p where id = %s", [1]).fetchall())
@@ -231,8 +246,8 @@ def low_level(say: Say, side: Side) -> None:
         told(pg.prepare(b"one", b"select $1::int + 1 as n, $2::text as t", [23, 25]))
         told(pg.describe_prepared(b"one"))
         told(pg.exec_prepared(b"one", [b"41", b"x"]))
-        told(pg.exec_prepared(b"one", [b"\0\0\0\x29", None], [1, 0], 1))
-        told(pg.exec_prepared(b"one", [b"nan", None]))
+        told(pg.exec_prepared(b"one", [b"\0\0\0\x29", None], [1, 0], 1))  # type: ignore[list-item]
+        told(pg.exec_prepared(b"one", [b"nan", None]))  # type: ignore[list-item]
         told(pg.exec_prepared(b"two", [b"1"]))
         told(pg.describe_prepared(b"two"))
         told(pg.prepare(b"", b"select 'unnamed', $1::text", None))
@@ -258,7 +273,9 @@ def executemany(say: Say, side: Side) -> None:
         cur = conn.execute("create table m (id int, t text)")
         cur.executemany("insert into m values (%s, %s)", [(n, f"t{n}") for n in range(500)])
         say(cur.rowcount)
-        cur.executemany("insert into m values (%s, %s) returning id * 2, t", [(n, "r") for n in range(20)], returning=True)
+        cur.executemany(
+            "insert into m values (%s, %s) returning id * 2, t", [(n, "r") for n in range(20)], returning=True
+        )
         while True:
             say(cur.fetchall())
             if not cur.nextset():
@@ -298,7 +315,12 @@ def copy(say: Say, side: Side) -> None:
         with conn.cursor().copy("copy c to stdout") as out:
             say(sum(len(block) for block in out))
     with psycopg.connect(side.dsn()) as conn:
-        for data, what in (("1\tx\n", "duplicate"), ("q\tx\n", "not a number"), ("1\n", "too few"), ("1\t2\t3\t4\t5\n", "too many")):
+        for data, what in (
+            ("1\tx\n", "duplicate"),
+            ("q\tx\n", "not a number"),
+            ("1\n", "too few"),
+            ("1\t2\t3\t4\t5\n", "too many"),
+        ):
             try:
                 with conn.cursor().copy("copy c from stdin") as into:
                     for _ in range(3000):
@@ -333,7 +355,8 @@ def settings(say: Say, side: Side) -> None:
             "set work_mem = '7MB'", "show work_mem", "set client_encoding = 'latin1'", "select 'é', octet_length('é')",
             "set datestyle = 'sql, dmy'", "select date '2026-11-22'::text", "set timezone = 'Asia/Tokyo'",
             "select timestamptz '2026-11-22 00:00Z'::text", "reset all", "show work_mem", "select 'é'", "show timezone",
-            "select set_config('search_path', 'pg_catalog', false)", "show search_path", "discard all", "show search_path",
+            "select set_config('search_path', 'pg_catalog', false)", "show search_path", "discard all",
+            "show search_path",
             "set statement_timeout = 50", "select pg_sleep(5)", "set statement_timeout = 0", "select 'still'",
         ):  # fmt: skip
             attempt(say, conn, query)

@@ -53,14 +53,17 @@ def pipeline_errors(say: Say, side: Side) -> None:
             try:
                 with conn.pipeline():
                     conn.execute("insert into t values (50)")
-                    conn.execute(broken)  # type: ignore[call-overload]
+                    conn.execute(broken)
                     conn.execute("insert into t values (51)")
             except psycopg.Error as error:
                 say(failure(error))
             say(conn.execute("select array_agg(n) from t").fetchone())
-        with pytest.raises(psycopg.errors.DivisionByZero), conn.transaction(), conn.pipeline():
-            conn.execute("insert into t values (60)")
-            conn.execute("select 1/0")
+        try:
+            with conn.transaction(), conn.pipeline():
+                conn.execute("insert into t values (60)")
+                conn.execute("select 1/0")
+        except psycopg.errors.DivisionByZero as error:
+            say(failure(error))
         say(conn.execute("select array_agg(n) from t").fetchone())
 
 
@@ -142,10 +145,13 @@ def cancels(say: Say, side: Side) -> None:
 
 def killed(say: Say, side: Side) -> None:
     """The server ends the session: its words reach the client unchanged, and the connection is gone."""
-    for query in ("select pg_terminate_backend(pg_backend_pid())", "select 1; select pg_terminate_backend(pg_backend_pid()); select 2"):
+    for query in (
+        "select pg_terminate_backend(pg_backend_pid())",
+        "select 1; select pg_terminate_backend(pg_backend_pid()); select 2",
+    ):
         conn = psycopg.connect(side.dsn(), autocommit=True)
         try:
-            conn.execute(query)  # type: ignore[call-overload]
+            conn.execute(query)
         except psycopg.Error as error:
             say(failure(error), error.args, conn.closed, conn.broken)
         conn.close()

@@ -1,4 +1,4 @@
-"""SQLAlchemy over psycopg, asyncpg and pg8000: ORM round trip, savepoints, two-phase, reflection, streaming, pool reset."""
+"""SQLAlchemy over psycopg, asyncpg, pg8000: ORM round trip, savepoints, two-phase, reflection, streams, pool reset."""
 
 import asyncio
 import ssl
@@ -46,7 +46,9 @@ def arguments(side: Side, driver: str) -> dict[str, Any]:
 
 
 def round_trip(say: Say, session: Session) -> None:
-    session.add_all(Author(name=f"author {n}", books=[Book(title=f"book {n}.{k}") for k in range(n)]) for n in range(12))
+    session.add_all(
+        Author(name=f"author {n}", books=[Book(title=f"book {n}.{k}") for k in range(n)]) for n in range(12)
+    )
     session.commit()
     for author in session.scalars(select(Author).options(selectinload(Author.books)).order_by(Author.id)):
         say(author.id, author.name, [(book.id, book.title) for book in author.books])

@@ -1,9 +1,10 @@
-"""Cancel through the whole proxy: the right query, from whichever worker, while waiting too, and never another's (edge cases 54-57)."""
+"""Cancel through the whole proxy: the right query, from any worker, while waiting, never another's (edge cases 54-57)."""
 
 import random
 import select
 import threading
 import time
+from functools import partial
 
 import psycopg
 import pytest
@@ -19,7 +20,13 @@ CANCELED = "canceling statement due to user request"
 
 
 def running(pg: Postgres, mark: str) -> bool:
-    return pg.sql(f"select count(*) from pg_stat_activity where state = 'active' and query like '%{mark}%' and pid <> pg_backend_pid()") != "0"
+    return (
+        pg.sql(
+            "select count(*) from pg_stat_activity where state = 'active' "
+            f"and query like '%{mark}%' and pid <> pg_backend_pid()"
+        )
+        != "0"
+    )
 
 
 def send_cancel(proxy: ProxyUnderTest, pid: int, key: bytes, *, tls: bool = False) -> None:
@@ -34,7 +41,12 @@ def send_cancel(proxy: ProxyUnderTest, pid: int, key: bytes, *, tls: bool = Fals
 def test_ec54_a_running_query_is_cancelled_as_on_a_direct_connection(pg: Postgres, proxy: ProxyUnderTest) -> None:
     def told(dsn: str) -> tuple[object, ...]:
         with psycopg.connect(dsn, autocommit=True) as conn:
-            thread = threading.Thread(target=lambda: (wait_until(lambda: running(pg, "ec54 mark")), conn.cancel()))
+
+            def stop() -> None:
+                wait_until(lambda: running(pg, "ec54 mark"))
+                conn.cancel()
+
+            thread = threading.Thread(target=stop)
             thread.start()
             with pytest.raises(psycopg.errors.QueryCanceled) as error:
                 conn.execute("select pg_sleep(20) /* ec54 mark */")
@@ -98,7 +110,12 @@ def test_ec54_a_wrong_key_cancels_nothing(pg: Postgres, proxy: ProxyUnderTest) -
     with FakeClient(proxy.host, proxy.port).login() as client:
         client.send(query("select pg_sleep(1), 'ec54 key'"))
         wait_until(lambda: running(pg, "ec54 key"))
-        for key in (bytes(4), client.key[::-1] if client.key != client.key[::-1] else b"\1\2\3\4", client.key + b"\0", client.key * 64):
+        for key in (
+            bytes(4),
+            client.key[::-1] if client.key != client.key[::-1] else b"\1\2\3\4",
+            client.key + b"\0",
+            client.key * 64,
+        ):
             send_cancel(proxy, client.pid, key)
         for pid in (client.pid + 128, client.pid ^ 1, 0, 2**31 - 1, -1, 128 * 1000 + 99):
             send_cancel(proxy, pid, client.key)
@@ -142,7 +159,10 @@ def test_ec56_a_storm_of_cancels_does_not_stop_queries(proxy: ProxyUnderTest) ->
         while not ended.is_set():
             send_cancel(proxy, client.pid, client.key)
 
-    with FakeClient(proxy.host, proxy.port).login() as target, psycopg.connect(proxy.dsn(), autocommit=True) as bystander:
+    with (
+        FakeClient(proxy.host, proxy.port).login() as target,
+        psycopg.connect(proxy.dsn(), autocommit=True) as bystander,
+    ):
         target.send(query("select pg_sleep(20)"))
         threads = [threading.Thread(target=storm, args=(target,)) for _ in range(4)]
         for thread in threads:
@@ -168,12 +188,12 @@ def test_ec57_cancel_is_heard_by_any_worker(tls: bool, pg: Postgres, proxy: Prox
     """The kernel gives the cancel connection to some worker: enough of them, and both kinds have been seen."""
     before = proxy.metrics()
     for n in range(8):
-        with on_worker(proxy, lambda w, n=n: w == n % 2) as conn:
+        with on_worker(proxy, (n % 2).__eq__) as conn:
             assert worker(conn) == n % 2
             mark = f"ec57 {tls} {n}"
             with FakeClient(proxy.host, proxy.port).login() as client:
                 client.send(query(f"select pg_sleep(20) /* {mark} */"))
-                wait_until(lambda mark=mark: running(pg, mark))
+                wait_until(partial(running, pg, mark))
                 send_cancel(proxy, client.pid, client.key, tls=tls)
                 error = client.read_until("ReadyForQuery")[-2]
                 assert error.fields["C"] == "57014"
@@ -193,12 +213,12 @@ def test_ec57_cancel_by_libpq_with_every_sslmode(pg: Postgres, proxy: ProxyUnder
                 thread = threading.Thread(target=stop)
                 thread.start()
                 with pytest.raises(psycopg.errors.QueryCanceled):
-                    conn.execute(f"select pg_sleep(20) /* {mark} */")  # type: ignore[call-overload]
+                    conn.execute(f"select pg_sleep(20) /* {mark} */")
                 thread.join()
 
 
 def test_ec55_a_cancel_between_transactions_spares_the_next_one(small: ProxyUnderTest) -> None:
-    """Sent behind the end of a query, heard late: the client's own next query may not be hit either once it is on a server."""
+    """Sent behind the end of a query, it may not hit the same client's next one either, however late it is heard."""
     with FakeClient(small.host, small.port).login() as client:
         for n in range(60):
             client.ask("select 1")

@@ -196,7 +196,9 @@ def test_ec60_each_once(request_: bytes, small: ProxyUnderTest) -> None:
 
 @pytest.mark.parametrize("request_", [SSL_REQUEST, GSSENC_REQUEST], ids=["ssl", "gss"])
 @pytest.mark.parametrize("behind", [startup(), b"\0", b"\x16\x03\x01"], ids=["startup", "byte", "hello"])
-def test_ec60_bytes_pipelined_before_the_answer_are_refused(request_: bytes, behind: bytes, proxy: ProxyUnderTest) -> None:
+def test_ec60_bytes_pipelined_before_the_answer_are_refused(
+    request_: bytes, behind: bytes, proxy: ProxyUnderTest
+) -> None:
     for _ in range(TRIES // 2):
         with connect(proxy) as client:
             client.send(request_ + behind)
@@ -293,7 +295,9 @@ def test_ec61_mechanisms_with_and_without_tls(proxy: ProxyUnderTest) -> None:
         (False, "", b"n,,"),
     ],
 )
-def test_ec61_the_binding_flag_must_fit_what_was_offered(tls: bool, mechanism: str, gs2: bytes, proxy: ProxyUnderTest) -> None:
+def test_ec61_the_binding_flag_must_fit_what_was_offered(
+    tls: bool, mechanism: str, gs2: bytes, proxy: ProxyUnderTest
+) -> None:
     with connect(proxy) as client:
         if tls:
             client.start_tls()
@@ -305,7 +309,8 @@ def test_ec61_the_binding_flag_must_fit_what_was_offered(tls: bool, mechanism: s
 
 
 @pytest.mark.parametrize(
-    "final", [b"", b"\0", b"c=biws", b"c=biws,r=x,p=", b"p=AAAA", b"c=biws,r=,p=AAAA", b"," * 1000, b"\xff" * 300, b"c=" * 9000]
+    "final",
+    [b"", b"\0", b"c=biws", b"c=biws,r=x,p=", b"p=AAAA", b"c=biws,r=,p=AAAA", b"," * 1000, b"\xff" * 300, b"c=" * 9000],
 )
 def test_ec61_an_empty_or_malformed_final_is_refused(final: bytes, proxy: ProxyUnderTest) -> None:
     with connect(proxy) as client:
@@ -317,7 +322,9 @@ def test_ec61_an_empty_or_malformed_final_is_refused(final: bytes, proxy: ProxyU
     unhurt(proxy)
 
 
-@pytest.mark.parametrize("first", [b"n,,", b"n,,n=,r=", b"n,,m=x,n=,r=abc", b"n,a=postgres,n=,r=abc", b"n,,r=abc,n=", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "first", [b"n,,", b"n,,n=,r=", b"n,,m=x,n=,r=abc", b"n,a=postgres,n=,r=abc", b"n,,r=abc,n=", b"\xff\xfe"]
+)
 def test_ec61_a_malformed_first_is_refused(first: bytes, proxy: ProxyUnderTest) -> None:
     with connect(proxy) as client:
         sasl(client)
@@ -418,7 +425,18 @@ def _rest(client: FakeClient) -> list[Message]:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\0", b"user", b"user\0", b"user\0app", b"user\0app\0", b"user\0app\0\0junk", b"\0\0", b"user\0app\0database\0\0", b"\xff" * 40],
+    [
+        b"",
+        b"\0",
+        b"user",
+        b"user\0",
+        b"user\0app",
+        b"user\0app\0",
+        b"user\0app\0\0junk",
+        b"\0\0",
+        b"user\0app\0database\0\0",
+        b"\xff" * 40,
+    ],
     ids=repr,
 )
 def test_ec65_startup_layouts_that_cannot_be(body: bytes, proxy: ProxyUnderTest) -> None:
@@ -509,7 +527,7 @@ def test_every_sslmode_against_every_mode_of_the_proxy(
             psycopg.connect(dsn)
         return
     with psycopg.connect(dsn) as conn:
-        encrypted = mode != "off" and sslmode not in {"disable"} and not (sslmode == "allow" and mode == "allow")
+        encrypted = mode != "off" and sslmode != "disable" and not (sslmode == "allow" and mode == "allow")
         assert bool(conn.pgconn.ssl_in_use) is encrypted
         assert conn.execute("select 1").fetchone() == (1,)
 

@@ -1,4 +1,4 @@
-"""pgbench, 100 clients over 2 workers and 20 server connections, every kind of protocol: no error, and never one connection more.
+"""pgbench, 100 clients over 2 workers and 20 server connections, every protocol: no error, never one connection more.
 
 PGBENCH_SECONDS is the length of each run (3 in the suite; 60 for the record).
 """
@@ -8,6 +8,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import Self
 
 import psycopg
 import pytest
@@ -37,7 +38,7 @@ class Sampler:
                 self.most = max(self.most, found[0])
                 self.samples += 1
 
-    def __enter__(self) -> "Sampler":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -48,7 +49,7 @@ class Sampler:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[ProxyUnderTest]:
-    """A server of its own, so that nobody else's connections count; scale 10, so that TPC-B is not all waiting for one row."""
+    """A server of its own, so that nobody else's connections count; scale 10, or TPC-B were all waiting for one row."""
     with Postgres() as pg, ProxyUnderTest(pg, target_group={"max_connections": LIMIT}) as proxy:
         pgbench(proxy, "-i", "-q", "-s", "10")
         yield proxy
@@ -56,7 +57,13 @@ def loaded() -> Iterator[ProxyUnderTest]:
 
 def pgbench(proxy: ProxyUnderTest, *arguments: str, limit_s: float = 60) -> str:
     mine = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-    mine |= {"PGHOST": proxy.host, "PGPORT": str(proxy.port), "PGUSER": "app", "PGPASSWORD": "apppw", "PGDATABASE": "test"}
+    mine |= {
+        "PGHOST": proxy.host,
+        "PGPORT": str(proxy.port),
+        "PGUSER": "app",
+        "PGPASSWORD": "apppw",
+        "PGDATABASE": "test",
+    }
     command = [client_tool("pgbench"), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=mine, timeout=limit_s)
     assert done.returncode == 0, f"{arguments}: {done.stderr[-3000:]}"
@@ -65,7 +72,10 @@ def pgbench(proxy: ProxyUnderTest, *arguments: str, limit_s: float = 60) -> str:
 
 def balances(pg: Postgres) -> str:
     """TPC-B's invariant: every sum of balances is the sum of what the history says."""
-    sums = ", ".join(f"(select sum({k}balance) from pgbench_{t}) = d" for k, t in (("a", "accounts"), ("b", "branches"), ("t", "tellers")))
+    sums = ", ".join(
+        f"(select sum({k}balance) from pgbench_{t}) = d"
+        for k, t in (("a", "accounts"), ("b", "branches"), ("t", "tellers"))
+    )
     return pg.sql(f"select {sums} from (select coalesce(sum(delta), 0) d from pgbench_history) h")
 
 
@@ -82,7 +92,9 @@ def balances(pg: Postgres) -> str:
     ],
     ids=["simple", "extended", "prepared", "tpcb", "tpcb-extended", "reconnect"],
 )
-def test_a_hundred_clients_without_an_error(arguments: tuple[str, ...], loaded: ProxyUnderTest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hundred_clients_without_an_error(
+    arguments: tuple[str, ...], loaded: ProxyUnderTest, capsys: pytest.CaptureFixture[str]
+) -> None:
     """TPC-B is not run with -M prepared: pgbench prepares with calls that block its thread, in which other clients hold
     transactions open; with fewer connections than clients that waits for itself, through any pooler."""
     pg = loaded.pg
@@ -104,7 +116,10 @@ def test_a_hundred_clients_without_an_error(arguments: tuple[str, ...], loaded: 
     latency = re.search(r"latency average = ([\d.]+)", told)
     if SECONDS >= 10 and tps and latency:
         with capsys.disabled():
-            print(f"\n{' '.join(arguments)}: {done[1]} transactions, {tps[1]} tps, {latency[1]} ms, at most {sampler.most} connections")
+            print(
+                f"\n{' '.join(arguments)}: {done[1]} transactions, {tps[1]} tps, {latency[1]} ms, "
+                f"at most {sampler.most} connections"
+            )
 
 
 @pytest.mark.timeout(60)

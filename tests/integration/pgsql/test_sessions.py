@@ -1,14 +1,14 @@
-"""What passes through stays the server's own: its refusals, its last words, its parameters; and each client has its own settings."""
+"""What passes through stays the server's own: refusals, last words, parameters. Each client has its own settings."""
 
 from collections.abc import Callable
 
 import psycopg
 import pytest
 
+from tests.harness.messages import Message, query, startup
 from tests.harness.postgres import Postgres
 from tests.harness.processes import wait_until
 from tests.harness.proxy import ProxyUnderTest
-from tests.harness.messages import Message, query, startup
 from tests.harness.wire import FakeClient
 
 BOTH = 24  # connections after which both workers have had some, for all practical purposes
@@ -19,7 +19,7 @@ def worker(conn: psycopg.Connection) -> int:
     return conn.info.backend_pid % 128
 
 
-def on_worker(proxy: ProxyUnderTest, wanted: Callable[[int], bool], **more: object) -> psycopg.Connection:
+def on_worker(proxy: ProxyUnderTest, wanted: Callable[[int], bool], **more: str) -> psycopg.Connection:
     """A connection on a worker for which `wanted` holds; the kernel deals them out."""
     for _ in range(200):
         conn = psycopg.connect(proxy.dsn(**more), autocommit=True)
@@ -88,7 +88,7 @@ def test_a_wrong_password_is_28p01(proxy: ProxyUnderTest) -> None:
 
 
 def test_the_servers_last_words_are_its_own(pg: Postgres, proxy: ProxyUnderTest) -> None:
-    """57P01 by pg_terminate_backend on itself, 25P03 by a timeout, 57P01 by an administrator: the same bytes as direct."""
+    """57P01 by pg_terminate_backend on itself, 25P03 by a timeout, 57P01 by another: the same bytes as direct."""
 
     def words(host: str, port: int, way: str) -> list[tuple[str, object]]:
         settings = {"idle_in_transaction_session_timeout": "100"} if way == "timeout" else {}
@@ -117,8 +117,14 @@ def _until_end(client: FakeClient) -> list[Message]:
 
 
 def test_every_parameter_is_as_the_server_names_it(pg: Postgres, proxy: ProxyUnderTest) -> None:
-    for settings in ({}, {"application_name": "me", "TimeZone": "Asia/Tokyo", "DateStyle": "German", "client_encoding": "LATIN1"}):
-        with FakeClient(pg.host, pg.port).login(**settings) as direct, FakeClient(proxy.host, proxy.port).login(**settings) as through:
+    for settings in (
+        {},
+        {"application_name": "me", "TimeZone": "Asia/Tokyo", "DateStyle": "German", "client_encoding": "LATIN1"},
+    ):
+        with (
+            FakeClient(pg.host, pg.port).login(**settings) as direct,
+            FakeClient(proxy.host, proxy.port).login(**settings) as through,
+        ):
             assert through.parameters == direct.parameters
             assert through.ask("set intervalstyle = 'iso_8601'") == direct.ask("set intervalstyle = 'iso_8601'")
 
@@ -139,12 +145,24 @@ STARTUP_SETTINGS = [
 
 
 def test_startup_settings_are_honoured_and_never_shared(pg: Postgres, proxy: ProxyUnderTest) -> None:
-    """All clients at once, interleaved over two workers: each sees just what a direct connection with its settings sees."""
-    asked = (
-        "search_path work_mem statement_timeout lock_timeout default_transaction_read_only extra_float_digits geqo "
-        "application_name TimeZone DateStyle"
-    ).split()
-    query = "select " + ", ".join(f"current_setting('{name}')" for name in asked) + ", current_setting('my.own_setting', true)"
+    """All clients at once, interleaved over two workers: each sees what a direct connection with its settings sees."""
+    asked = [
+        "search_path",
+        "work_mem",
+        "statement_timeout",
+        "lock_timeout",
+        "default_transaction_read_only",
+        "extra_float_digits",
+        "geqo",
+        "application_name",
+        "TimeZone",
+        "DateStyle",
+    ]
+    query = (
+        "select "
+        + ", ".join(f"current_setting('{name}')" for name in asked)
+        + ", current_setting('my.own_setting', true)"
+    )
     expected = []
     for settings in STARTUP_SETTINGS:
         with FakeClient(pg.host, pg.port).login(**settings) as direct:
@@ -188,7 +206,7 @@ def test_a_notification_carries_the_pid_the_client_knows_as_its_own(proxy: Proxy
 
 
 def test_drop_database_goes_through_idle_pooled_connections(pg: Postgres, proxy: ProxyUnderTest) -> None:
-    """Both workers hold idle connections to it. Dropped through the proxy, it is gone, as if nobody had been connected."""
+    """Both workers hold idle connections to it. Dropped through the proxy, it is gone as if nobody had been there."""
     with psycopg.connect(proxy.dsn(), autocommit=True) as admin:
         for statement in ("drop database {}", 'DROP  DATABASE /* x */ IF EXISTS "{}"', "drop database {} with (force)"):
             admin.execute("create database doomed")
@@ -199,7 +217,7 @@ def test_drop_database_goes_through_idle_pooled_connections(pg: Postgres, proxy:
                 client.close()
             idle = "select count(*) from pg_stat_activity where datname = 'doomed'"
             assert int(pg.sql(idle)) >= 2
-            admin.execute(statement.format("doomed"))  # type: ignore[arg-type]
+            admin.execute(statement.format("doomed"))
             assert pg.sql("select count(*) from pg_database where datname = 'doomed'") == "0"
             with pytest.raises(psycopg.OperationalError, match='database "doomed" does not exist'):
                 psycopg.connect(proxy.dsn(database="doomed")).execute("select 1")
