@@ -50,6 +50,7 @@ from proxy.shm._segment cimport (
 cdef enum Limits_:
     LINGER_MS = 1000             # a client that was told why gets this long to read it
     CLEANUP_MS = 5000            # rollback or draining of an abandoned query
+    VACATE_MS = 5000             # PostgreSQL waits so long for the sessions of a database that is dropped or copied
     PARTING_MS = 2000            # for the database to close a connection it was told to
     CANCELS_PER_SERVER = 4       # under way at once: more would tell the database nothing new
 
@@ -212,6 +213,9 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
         server_close(r, s, CloseReason.SERVER_LIFE_REACHED, NULL)
         return
     c = NULL if pool.target.paused else pool_longest_waiter(pool)
+    if c == NULL and r.now < pool.vacate_until:
+        server_close(r, s, CloseReason.SERVER_DATABASE_DROPPED, NULL)
+        return
     # a fresh one serves whom it was opened for first, or logins could be all that the database ever sees
     if (s.borrows or c == NULL or pool.target.surplus > 0) and pool_should_yield(r, pool):
         if pool.target.wanting:
@@ -654,4 +658,5 @@ cdef void drop_database(Relay_ *r, Target *t, const char *name) noexcept nogil:
                 break
             s.state = SERVER_HELD
             server_close(r, s, CloseReason.SERVER_DATABASE_DROPPED, NULL)
+        q.vacate_until = r.now + <uint64_t>VACATE_MS * 1000000       # for those that are just being cleaned up
         tell(r, EVENT_FORGET, q.id, 0, 0, NULL, 0)

@@ -194,6 +194,7 @@ cdef struct Pool:
     uint64_t retry_at
     uint64_t wanted_since
     uint64_t empty_since
+    uint64_t vacate_until        # its database is being dropped: what comes free is closed
     uint64_t borrow_timeout
     uint64_t idle_timeout
     uint64_t life

@@ -53,6 +53,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             ProxyUnderTest(pg, target_group={**group, "max_connections": 20}, **common) as wide,  # type: ignore[arg-type]
             ProxyUnderTest(
                 pg,
+                workers=1,
                 target_group={"max_connections": 2, "connection_borrow_timeout": 60},
                 **common,  # type: ignore[arg-type]
             ) as tight,

@@ -4,7 +4,7 @@ A script is a function of `(say, side)`: it connects to `side` and says what it 
 direct and through a proxy and compares. Every run begins with an empty database. The only legitimate differences are a
 few numbers the two connections cannot share; `_NUMBERS` lists them.
 
-Two proxies: *wide* has 20 server connections and TLS to the database too; *tight* has two, and while a script runs
+Two proxies: *wide* has 20 server connections and TLS to the database too; *tight* has one worker and two, and while a script runs
 there, other clients with the same user, database and settings run their own transactions on the same connections.
 """
 

@@ -1,4 +1,4 @@
-"""Cancel through the whole proxy: the right query, from any worker, while waiting, never another's (edge cases 54-57)."""
+"""Cancel through the whole proxy: the right query, from any worker, or waiting, never another's (edge cases 54-57)."""
 
 import random
 import select

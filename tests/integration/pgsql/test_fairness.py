@@ -37,14 +37,16 @@ def busy(*conns: psycopg.Connection) -> Iterator[list[int]]:
             thread.join()
 
 
-@pytest.mark.parametrize("pinned", [0, 1], ids=["one connection", "two, one of them pinned"])
-def test_a_worker_without_a_connection_gets_its_turn(pinned: int, pg: Postgres) -> None:
-    group = {"max_connections": 1 + pinned, "connection_borrow_timeout": 25}
+@pytest.mark.parametrize(
+    "held", ["", "listen something", "begin"], ids=["one connection", "two, one pinned", "two, one in use"]
+)
+def test_a_worker_without_a_connection_gets_its_turn(held: str, pg: Postgres) -> None:
+    group = {"max_connections": 2 if held else 1, "connection_borrow_timeout": 8}
     with ProxyUnderTest(pg, alone=False, target_group=group) as proxy, ExitStack() as stack:
         here = [stack.enter_context(on_worker(proxy, lambda w: w == 0)) for _ in range(2)]
         there = [stack.enter_context(on_worker(proxy, lambda w: w == 1)) for _ in range(3)]
-        if pinned:
-            here[0].execute("listen something")
+        if held:
+            here[0].execute(held)
         with busy(*there) as counts:
             for _ in range(4):
                 before = sum(counts)
@@ -54,6 +56,6 @@ def test_a_worker_without_a_connection_gets_its_turn(pinned: int, pg: Postgres) 
                 while sum(counts) == before:  # and it is not the others who starve now
                     assert time.monotonic() - began < 2 * PATIENCE_S
                     time.sleep(0.01)
-        with busy(*here[pinned:]) as mine, busy(*there) as theirs:
+        with busy(*here[bool(held) :]) as mine, busy(*there) as theirs:
             time.sleep(2)
         assert min(sum(mine), sum(theirs)) > 50, (mine, theirs)
