@@ -96,6 +96,7 @@ cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
         q.gen = <int>m.d
         q.failures = 0
         q.retry_at = 0
+        q.vacate_until = 0           # the number may serve another database now
         while not list_empty(&q.idle):
             s = <Server*>chan_of_place(q.idle.next)
             server_close(r, s, CloseReason.SERVER_CONFIG_CHANGED, NULL)

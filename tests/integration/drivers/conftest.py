@@ -66,8 +66,8 @@ def sides(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Sides
     assert world.pg.certificate is not None
     ca = world.pg.certificate.cert
     proxy: ProxyUnderTest = getattr(world, request.param)
-    direct = Side("direct", world.pg.host, world.pg.port, ca)
-    through = Side(request.param, proxy.host, proxy.port, ca)
+    direct = Side("direct", world.pg.host, world.pg.port, ca, programs=world.pg.bin)
+    through = Side(request.param, proxy.host, proxy.port, ca, programs=world.pg.bin)
     return Sides(world.pg, direct, through, world.said, tmp_path if request.param == "tight" else None)
 
 

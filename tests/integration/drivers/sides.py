@@ -4,13 +4,12 @@ A script is a function of `(say, side)`: it connects to `side` and says what it 
 direct and through a proxy and compares. Every run begins with an empty database. The only legitimate differences are a
 few numbers the two connections cannot share; `_NUMBERS` lists them.
 
-Two proxies: *wide* has 20 server connections and TLS to the database too; *tight* has one worker and two, and while a script runs
-there, other clients with the same user, database and settings run their own transactions on the same connections.
+Two proxies: *wide* has 20 server connections and TLS to the database too; *tight* has one worker and two connections;
+while a script runs there, others with the same user, database and settings run their own transactions on the same ones.
 """
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ _NUMBERS = [
     (re.compile(r"\bPID \d+"), "PID n"),
     (re.compile(r"\b[Pp]rocess \d+"), "process n"),
     (re.compile(r'\bport "?\d+"?'), "port n"),
-    (re.compile(r"\b(lo_import|lo_unlink|large object) \d+"), r"\1 n"),
+    (re.compile(r"\b(lo_import|lo_unlink|large object|metadata with OID) \d+"), r"\1 n"),
     (re.compile(r"\bpg_temp_\d+"), "pg_temp_n"),
     (re.compile(r"\bpg_toast_temp_\d+"), "pg_toast_temp_n"),
 ]
@@ -49,6 +48,12 @@ class Side:
     user: str = "app"
     password: str = "apppw"
     database: str = "test"
+    programs: Path | None = None  # the server's own psql, pg_dump …, where it is not this machine's
+
+    def tool(self, name: str) -> str:
+        """psql, pg_dump …: of the server's version, as pg_dump must be."""
+        beside = self.programs / name if self.programs else None
+        return str(beside) if beside is not None and beside.exists() else client_tool(name)
 
     def words(self, **more: object) -> dict[str, Any]:
         """libpq's keywords."""
@@ -142,7 +147,7 @@ def noise(side: Side, folder: Path) -> Iterator[None]:
     calm, rude = folder / "calm.sql", folder / "rude.sql"
     calm.write_text(_CALM)
     rude.write_text(_RUDE)
-    pgbench = [client_tool("pgbench"), "-n", "-T", "600"]
+    pgbench = [side.tool("pgbench"), "-n", "-T", "600"]
     # a thread for each: pgbench prepares with a call that blocks its thread, and with it the other transactions there
     commands = [
         [*pgbench, "-M", "prepared", "-c", "4", "-j", "4", "-R", "80", "-f", str(calm)],
@@ -207,15 +212,6 @@ class Sides:
 
     def settled(self, what: Callable[[], bool], why: str) -> None:
         wait_until(what, 5.0, why)
-
-
-def tool(name: str) -> str:
-    """psql, pg_dump …: with the major version of the server where Debian's wrapper would choose another."""
-    return client_tool(name)
-
-
-def have(name: str) -> bool:
-    return shutil.which(name) is not None
 
 
 def lines(rows: Sequence[object]) -> str:

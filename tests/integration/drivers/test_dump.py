@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.postgres import client_tool
 from tests.integration.drivers.sides import Side, Sides, run
 
 _SCHEMA = r"""
@@ -35,7 +34,7 @@ select nextval('s');
 
 
 def program(side: Side, name: str, *arguments: str, stdin: str = "") -> str:
-    done = run(side, client_tool(name), *arguments, stdin=stdin, limit_s=60)
+    done = run(side, side.tool(name), *arguments, stdin=stdin, limit_s=60)
     assert done.returncode == 0, f"{name} {arguments}: {done.stderr}"
     return done.stdout
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.drivers.sides import Say, Script, Side, Sides, run, tool
+from tests.integration.drivers.sides import Say, Script, Side, Sides, run
 
 
 def psql(say: Say, side: Side, script: str, *options: str, stdin: bool = True) -> None:
     """Runs `script`; says the output, the errors and the exit code."""
-    command = [tool("psql"), "-X", *options]
+    command = [side.tool("psql"), "-X", *options]
     done = run(side, *command, stdin=script) if stdin else run(side, *command, "-c", script)
     say(done.stdout)
     say("stderr:", done.stderr)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.harness.messages import Message, query, startup
 from tests.harness.postgres import Postgres
@@ -208,19 +209,36 @@ def test_a_notification_carries_the_pid_the_client_knows_as_its_own(proxy: Proxy
 def test_drop_database_goes_through_idle_pooled_connections(pg: Postgres, proxy: ProxyUnderTest) -> None:
     """Both workers hold idle connections to it. Dropped through the proxy, it is gone as if nobody had been there."""
     with psycopg.connect(proxy.dsn(), autocommit=True) as admin:
-        for statement in ("drop database {}", 'DROP  DATABASE /* x */ IF EXISTS "{}"', "drop database {} with (force)"):
-            admin.execute("create database doomed")
-            clients = [psycopg.connect(proxy.dsn(database="doomed")) for _ in range(BOTH)]
+        statements = ("drop database {}", 'DROP  DATABASE /* x */ IF EXISTS "{}"', "drop database {} with (force)")
+        for number, statement in enumerate(statements):
+            name = f"doomed{number}"
+            admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            clients = [psycopg.connect(proxy.dsn(database=name)) for _ in range(BOTH)]
             assert len({worker(client) for client in clients}) == 2
             for client in clients:
                 client.execute("select 1")
+                client.rollback()
+            assert int(pg.sql(f"select count(*) from pg_stat_activity where datname = '{name}'")) >= 2
+            for client in clients:
                 client.close()
-            idle = "select count(*) from pg_stat_activity where datname = 'doomed'"
-            assert int(pg.sql(idle)) >= 2
-            admin.execute(statement.format("doomed"))
-            assert pg.sql("select count(*) from pg_database where datname = 'doomed'") == "0"
-            with pytest.raises(psycopg.OperationalError, match='database "doomed" does not exist'):
-                psycopg.connect(proxy.dsn(database="doomed")).execute("select 1")
+            admin.execute(statement.format(name))
+            assert pg.sql(f"select count(*) from pg_database where datname = '{name}'") == "0"
+            with pytest.raises(psycopg.OperationalError, match=f'database "{name}" does not exist'):
+                psycopg.connect(proxy.dsn(database=name)).execute("select 1")
+
+
+def test_drop_database_waits_for_what_is_being_cleaned_up(pg: Postgres, proxy: ProxyUnderTest) -> None:
+    """Clients leave in the middle of transactions; their connections are rolled back while the DROP already runs."""
+    with psycopg.connect(proxy.dsn(), autocommit=True) as admin:
+        for number in range(4):
+            name = f"left{number}"
+            admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            clients = [psycopg.connect(proxy.dsn(database=name)) for _ in range(6)]
+            for client in clients:
+                client.execute("select pg_sleep(0.01)")
+            for client in clients:
+                client.close()
+            admin.execute(sql.SQL("drop database {}").format(sql.Identifier(name)))
 
 
 def test_a_database_can_be_used_as_soon_as_it_is_there(pg: Postgres, proxy: ProxyUnderTest) -> None:
