@@ -18,4 +18,4 @@ cdef int pool_openings_due(const Pool *p, uint64_t now) noexcept nogil
 cdef void pool_open_failed(Pool *p, uint64_t now) noexcept nogil
 cdef Server *target_longest_idle(Relay_ *r, const Target *t, const Pool *besides) noexcept nogil
 cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil
-cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil
+cdef bint pool_may_grow(Relay_ *r, Pool *p) noexcept nogil

@@ -23,6 +23,7 @@ cdef enum Growth_:
     BACKOFF_FIRST_MS = 50
     BACKOFF_LAST_MS = 5000
     TURN_MS = 200                # a worker's turn, where fewer connections are left than workers that want one
+    OVERDUE_MS = 500             # who has waited so long, and longest, is served whatever the shares say
 
 
 cdef Pool *pool_new(int id, Target *target) noexcept nogil:
@@ -169,6 +170,27 @@ cdef bint _above_share(Relay_ *r, const Target *t, int held, bint growing) noexc
     return False
 
 
+cdef bint _overdue_elsewhere(Relay_ *r, const Target *t) noexcept nogil:
+    """Shares count connections, not how long each is kept: behind a long transaction a worker's share may never come free. A
+    client of another worker that has waited too long, and clearly longer than any of ours, comes first."""
+    cdef int i
+    cdef uint64_t since, own = want_get(&r.shm, t.slot, r.worker)
+    for i in range(r.shm.workers):
+        since = want_get(&r.shm, t.slot, i)
+        if (
+            i != r.worker and since != 0 and since + <uint64_t>OVERDUE_MS * 1000000 <= r.now
+            and (own == 0 or since + <uint64_t>TURN_MS * 1000000 <= own)
+        ):
+            return True
+    return False
+
+
+cdef bint _overdue_here(Relay_ *r, const Target *t) noexcept nogil:
+    """Then more than our share may be taken, and kept for a turn."""
+    cdef uint64_t own = want_get(&r.shm, t.slot, r.worker)
+    return own != 0 and own + <uint64_t>OVERDUE_MS * 1000000 <= r.now
+
+
 cdef int _demanding(Relay_ *r, const Target *t, const Pool *besides) noexcept nogil:
     """Pools of this worker that would open connections if they had permits."""
     cdef Pool *q
@@ -189,7 +211,14 @@ cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     cdef Target *t = p.target
     cdef Pool *q
     cdef int i, share, demanding
-    if t.surplus > 0 or _above_share(r, t, t.held - t.parting, False):
+    if t.surplus > 0:
+        return True
+    if _overdue_elsewhere(r, t):
+        if r.now - t.yielded_at < <uint64_t>TURN_MS * 1000000:
+            return False         # one at a time: this may have been enough
+        t.yielded_at = r.now
+        return True
+    if r.now >= t.turn_ends and not _overdue_here(r, t) and _above_share(r, t, t.held - t.parting, False):
         return True
     if not t.wanting:
         return False
@@ -214,13 +243,17 @@ cdef bint _waits_longer(const Pool *q, const Pool *p) noexcept nogil:
     return (q.wanted_since if a == NULL else a.asked_at) < (p.wanted_since if b == NULL else b.asked_at)
 
 
-cdef bint pool_may_grow(Relay_ *r, const Pool *p) noexcept nogil:
+cdef bint pool_may_grow(Relay_ *r, Pool *p) noexcept nogil:
     """May `p` take one more permit, or does it belong to another worker or pool? The rule of `pool_should_yield`, seen from the
     other side: what is given up for others must stay given up, or connections would be opened only to be closed again."""
-    cdef const Target *t = p.target
+    cdef Target *t = p.target
     cdef const Pool *q
     cdef int i, share, others
-    if _above_share(r, t, t.held - t.parting + 1, True):
+    if _overdue_elsewhere(r, t):
+        return False
+    if _overdue_here(r, t):
+        t.turn_ends = r.now + <uint64_t>TURN_MS * 1000000
+    elif _above_share(r, t, t.held - t.parting + 1, True):
         return False
     if not t.wanting:
         return True

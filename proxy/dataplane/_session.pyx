@@ -218,8 +218,6 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
         return
     # a fresh one serves whom it was opened for first, or logins could be all that the database ever sees
     if (s.borrows or c == NULL or pool.target.surplus > 0) and pool_should_yield(r, pool):
-        if pool.target.wanting:
-            want_set(&r.shm, pool.target.slot, r.worker, r.now)      # to the end of the line
         server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
         if pool.target.wanting:
             target_serve(r, pool.target)
@@ -311,12 +309,17 @@ cdef void target_serve(Relay_ *r, Target *t) noexcept nogil:
         pool_grow(r, first)      # what the others had no right to
         for i in range(r.n_pools):
             q = r.pools[i]
-            if q == NULL or q.target != t:
+            if q == NULL or q.target != t or pool_openings_due(q, r.now) == 0:
                 continue
-            needy = needy or pool_openings_due(q, r.now) > 0
-    if t.wanting and not needy:
-        t.wanting = 0
-        want_set(&r.shm, t.slot, r.worker, 0)
+            c = pool_longest_waiter(q)
+            since = q.wanted_since if c == NULL else c.asked_at
+            if not needy or since < oldest:
+                oldest = since
+            needy = True
+    if t.wanting:
+        # what the others see: since when our longest waiter waits
+        t.wanting = needy
+        want_set(&r.shm, t.slot, r.worker, oldest if needy else 0)
 
 
 cdef void target_give_up(Relay_ *r, Target *t, uint64_t idle_for) noexcept nogil:

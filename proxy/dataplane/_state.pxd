@@ -173,6 +173,8 @@ cdef struct Target:
     int parting                  # of these, on their way back
     int surplus                  # connections to give up because the ceiling was lowered
     uint8_t paused
+    uint64_t yielded_at          # when one was last given up for a waiter that was overdue elsewhere
+    uint64_t turn_ends           # until then more than our share may be kept: a waiter of ours was overdue
     uint8_t wanting              # our want word in shared memory is set
     uint64_t *tg                 # counters
 
