@@ -78,7 +78,8 @@ class _Flow:
 
     def _send(self) -> bool:
         rules = self.rules
-        n = min(len(self.held), rules.chunk, *([] if rules.cut_after is None else [rules.cut_after]))
+        left = rules.cut_after  # once: a test may set it while these bytes are on their way, and means the next ones
+        n = min(len(self.held), rules.chunk, *([] if left is None else [left]))
         if n <= 0:
             return False
         sent = 0
@@ -93,9 +94,9 @@ class _Flow:
             rules.passed -= n - sent
         self.held = self.held[sent:]
         self.due = 0.0
-        if rules.cut_after is not None:
-            rules.cut_after -= sent
-            return rules.cut_after > 0
+        if left is not None:
+            rules.cut_after = left - sent
+            return left > sent
         return True
 
 
