@@ -35,7 +35,8 @@ cpdef enum CloseReason:
     SERVER_WRITE_FAILED = 33
     SERVER_IDLE_EXCESS = 34          # above max_idle_connections_percent
     SERVER_UNWANTED = 35             # opened, but its pool is gone
-    CLOSE_REASON_COUNT = 36
+    SERVER_ROLE_CHANGED = 36         # it has become read-only under an open connection
+    CLOSE_REASON_COUNT = 37
 
 cpdef enum PinReason:
     PIN_NONE = 0

@@ -32,7 +32,8 @@ class CloseReason(IntEnum):
     SERVER_WRITE_FAILED = 33
     SERVER_IDLE_EXCESS = 34
     SERVER_UNWANTED = 35
-    CLOSE_REASON_COUNT = 36
+    SERVER_ROLE_CHANGED = 36
+    CLOSE_REASON_COUNT = 37
 
 class PinReason(IntEnum):
     PIN_NONE = 0

@@ -183,6 +183,7 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
     q.failures = 0
     q.retry_at = 0
     s.pool = q
+    s.born_read_only = s.params.read_only
     s.target = t
     s.gen = q.gen
     s.id = r.next_server

@@ -137,6 +137,9 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
     if unasked:
         server_close(r, s, CloseReason.SERVER_DOUBTFUL, b"an error nobody asked for")
         return
+    if s.state == SERVER_IDLE and s.params.read_only and not s.born_read_only:
+        server_close(r, s, CloseReason.SERVER_ROLE_CHANGED, NULL)
+        return
     if s.state == SERVER_IDLE and (s.be.kind != 0 or iobuf_len(&s.ch.tail)):
         session_unsettle(r, s)
     if settled or s.state == SERVER_CLEANUP or (c != NULL and owed_count(&s.be.owed) == 0):

@@ -203,6 +203,10 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     if s.condemned:
         server_close(r, s, s.condemned, NULL)
         return
+    if s.params.read_only and not s.born_read_only:
+        # a writer that is none any more: whoever comes next is to meet the new one (edge case 15)
+        server_close(r, s, CloseReason.SERVER_ROLE_CHANGED, NULL)
+        return
     if s.gen != pool.gen:
         server_close(r, s, CloseReason.SERVER_CONFIG_CHANGED, NULL)
         return

@@ -142,6 +142,7 @@ cdef struct Server:
     uint8_t cancels              # CancelRequests under way against it
     uint8_t in_transaction       # counted in the gauge
     uint8_t pinned               # counted in the gauge
+    uint8_t born_read_only       # what it reported of that at its login
     uint8_t condemned            # CloseReason: to be closed, not lent, once it is idle
     uint8_t copy_failed          # CopyFail has been sent during cleanup
     uint8_t uncertain            # more may be prepared there than `known` says

@@ -11,6 +11,7 @@ cdef struct ParamSet:
     uint32_t size
     uint8_t std_strings          # standard_conforming_strings is on
     uint8_t ascii_safe           # client_encoding has no ASCII bytes inside its characters
+    uint8_t read_only            # in_hot_standby or default_transaction_read_only is on (reported from PostgreSQL 14)
     uint8_t data[1]              # ParameterStatus messages, sorted by name
 
 cdef struct ParamTable:

@@ -88,6 +88,7 @@ cdef ParamSet *params_intern(ParamTable *t, const uint8_t *data, Py_ssize_t n) n
     s.size = <uint32_t>n
     s.std_strings = 1
     s.ascii_safe = 1
+    s.read_only = 0
     if n:
         memcpy(&s.data[0], data, n)
     while _item(at, data + n, &item):
@@ -95,6 +96,11 @@ cdef ParamSet *params_intern(ParamTable *t, const uint8_t *data, Py_ssize_t n) n
             s.std_strings = not _is(item.value, item.value_size, b"off", 3)
         elif _is(item.name, item.name_size, b"client_encoding", 15):
             s.ascii_safe = _ascii_safe(item.value, item.value_size)
+        elif (
+            _is(item.name, item.name_size, b"in_hot_standby", 14)
+            or _is(item.name, item.name_size, b"default_transaction_read_only", 29)
+        ):
+            s.read_only |= _is(item.value, item.value_size, b"on", 2)
         at += item.size
     if at != data + n:
         free(s)

@@ -26,10 +26,10 @@ cdef enum:
     EP_BORROW_TIMEOUTS = 7  # counter, relay
     EP_CANCELS_FORWARDED = 8  # counter, relay
     EP_CANCELS_DROPPED = 9  # counter, relay
-    EP_CLIENT_CLOSES = 10  # counter, relay, 36 words: + close_reason
-    EP_QUERY_RESPONSE_LATENCY = 46  # histogram, relay
-    EP_QUERY_DATABASE_RESPONSE_LATENCY = 288  # histogram, relay
-    EP_DATABASE_CONNECTIONS_BORROW_LATENCY = 530  # histogram, relay
+    EP_CLIENT_CLOSES = 10  # counter, relay, 37 words: + close_reason
+    EP_QUERY_RESPONSE_LATENCY = 47  # histogram, relay
+    EP_QUERY_DATABASE_RESPONSE_LATENCY = 289  # histogram, relay
+    EP_DATABASE_CONNECTIONS_BORROW_LATENCY = 531  # histogram, relay
     EP_CLIENT_CONNECTIONS = 776  # gauge, front
     EP_CLIENT_CONNECTIONS_CLOSED = 777  # counter, front
     EP_CLIENT_CONNECTIONS_RECEIVED = 778  # counter, front
@@ -50,9 +50,9 @@ cdef enum:
     TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED = 4  # gauge, relay
     TG_BYTES_FROM_SERVERS = 5  # counter, relay
     TG_BYTES_TO_SERVERS = 6  # counter, relay
-    TG_CLOSES = 7  # counter, relay, 36 words: + close_reason
-    TG_PINS = 43  # counter, relay, 17 words: + pin_reason
-    TG_QUERY_DATABASE_RESPONSE_LATENCY = 60  # histogram, relay
+    TG_CLOSES = 7  # counter, relay, 37 words: + close_reason
+    TG_PINS = 44  # counter, relay, 17 words: + pin_reason
+    TG_QUERY_DATABASE_RESPONSE_LATENCY = 61  # histogram, relay
     TG_DATABASE_CONNECTION_REQUESTS = 304  # counter, front
     TG_DATABASE_CONNECTION_REQUESTS_WITH_TLS = 305  # counter, front
     TG_DATABASE_CONNECTIONS_SETUP_SUCCEEDED = 306  # counter, front
