@@ -36,14 +36,16 @@ cpdef enum CloseReason:
     SERVER_IDLE_EXCESS = 34          # above max_idle_connections_percent
     SERVER_UNWANTED = 35             # opened, but its pool is gone
     SERVER_ROLE_CHANGED = 36         # it has become read-only under an open connection
-    CLOSE_REASON_COUNT = 37
+    CLIENT_STATE_LOST = 37           # its settings could not be established on another server connection
+    SERVER_STATE_UNKNOWN = 38        # what its client changed there is not known for certain
+    CLOSE_REASON_COUNT = 39
 
 cpdef enum PinReason:
     PIN_NONE = 0
-    PIN_SETTING = 1                  # SET, RESET, set_config
-    PIN_ROLE = 2                     # SET ROLE, SET SESSION AUTHORIZATION
+    PIN_SETTING = 1                  # a setting was changed in a way that is not readable
+    PIN_ROLE = 2                     # MySQL: SET ROLE
     PIN_PREPARED_PROTOCOL = 3        # named Parse
-    PIN_PREPARED_SQL = 4             # PREPARE, EXECUTE, DEALLOCATE
+    PIN_PREPARED_SQL = 4             # PREPARE, EXECUTE
     PIN_TEMPORARY_OBJECT = 5
     PIN_CURSOR = 6                   # DECLARE
     PIN_LISTEN = 7
@@ -56,7 +58,8 @@ cpdef enum PinReason:
     PIN_UNREADABLE = 14              # unterminated string, comment or quote
     PIN_REPLICATION = 15             # CopyBoth
     PIN_COPY_IN_DOUBT = 16           # Sync sent during a COPY that failed: the number of answers is unknown
-    PIN_REASON_COUNT = 17
+    PIN_FUNCTION = 17                # a function was called whose state no statement takes back (setseed, dblink_connect)
+    PIN_REASON_COUNT = 18
 
 cpdef enum ConnectFailure:
     CONNECT_TEMPORARY = 0            # refused, timed out, starting up, too many connections: retry with back-off

@@ -33,7 +33,9 @@ class CloseReason(IntEnum):
     SERVER_IDLE_EXCESS = 34
     SERVER_UNWANTED = 35
     SERVER_ROLE_CHANGED = 36
-    CLOSE_REASON_COUNT = 37
+    CLIENT_STATE_LOST = 37
+    SERVER_STATE_UNKNOWN = 38
+    CLOSE_REASON_COUNT = 39
 
 class PinReason(IntEnum):
     PIN_NONE = 0
@@ -53,7 +55,8 @@ class PinReason(IntEnum):
     PIN_UNREADABLE = 14
     PIN_REPLICATION = 15
     PIN_COPY_IN_DOUBT = 16
-    PIN_REASON_COUNT = 17
+    PIN_FUNCTION = 17
+    PIN_REASON_COUNT = 18
 
 class ConnectFailure(IntEnum):
     CONNECT_TEMPORARY = 0

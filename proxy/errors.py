@@ -39,6 +39,7 @@ __all__ = [
     "ReplicationUnsupported",
     "ServerBusy",
     "ServerLost",
+    "SessionStateLost",
     "TlsHandshakeFailed",
     "TlsRequired",
     "TooManyClients",
@@ -376,6 +377,13 @@ class ServerLost(ProxyError):
     sqlstate, errno, mysql_sqlstate = "08006", 1158, "08S01"  # ER_NET_READ_ERROR
     pg = "the connection to the database was lost"
     mysql = "Got an error reading communication packets"
+
+
+class SessionStateLost(ProxyError):
+    """What the client had set in its session was refused on another database connection (a role that is gone …)."""
+
+    sqlstate, errno, mysql_sqlstate = "08006", 1158, "08S01"
+    pg = "the settings of the session could not be restored on another database connection"
 
 
 class QueryCanceled(ProxyError):

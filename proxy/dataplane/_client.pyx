@@ -12,7 +12,9 @@ from libc.string cimport memcpy
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put
 from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
-from proxy.dataplane._prepared cimport prepared_begin, prepared_lost, prepared_query, prepared_unsure
+from proxy.dataplane._prepared cimport (
+    PREPARED_FAILED, PREPARED_HOLD, PREPARED_UNCHANGED, prepared_begin, prepared_lost, prepared_query, prepared_unsure,
+)
 from proxy.dataplane._session cimport (
     DropMessage, MESSAGE_DROP_DATABASE, client_close, client_end, drop_database, schedule, session_borrow, session_pin,
     session_settle,
@@ -21,15 +23,16 @@ from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_WAITING, Client, REFUSE_NEXT, REFUSE_NONE, REFUSE_TO_SYNC, Relay_, Server,
     list_append,
 )
+from proxy.dataplane._virtual cimport virtual_align, virtual_resetting, virtual_sent, virtual_text, virtual_unsure
 from proxy.pgsql cimport _protocol as p
-from proxy.pgsql._frontend cimport frontend_owed, frontend_peek, frontend_step
-from proxy.pgsql._owed cimport owed_count, owed_request
-from proxy.pgsql._statements cimport statement_drop
+from proxy.pgsql._frontend cimport Frontend, frontend_owed, frontend_peek, frontend_step
+from proxy.pgsql._owed cimport OWED_EFFECT, owed_count, owed_request
+from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
 from proxy.shm._fields cimport (
     EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
 )
 from proxy.shm._segment cimport ring_push, shm_wake, word_add
-from proxy.sql._lex cimport LEX_DROP_DATABASE, lex_database
+from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, lex_database
 
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
@@ -38,18 +41,11 @@ cdef enum Sizes_:
     # (a Parse, the names of a Bind) is smaller
     BORROW_BYTES = 65536
 
-cdef enum Prepared_:             # of prepared_begin
-    UNCHANGED = -2
-    NO_MEMORY = -1
-
-# DISCARD takes state away and leaves none: no reason to pin, but what was prepared on the server is gone
-cdef uint64_t DISCARDS = <uint64_t>1 << <int>PinReason.PIN_DISCARD
-# … and so it may be after these; under other settings a statement may also mean something else (edge case 22)
-cdef uint64_t FORGETS = (
-    <uint64_t>1 << <int>PinReason.PIN_DISCARD | <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
-    | <uint64_t>1 << <int>PinReason.PIN_SETTING | <uint64_t>1 << <int>PinReason.PIN_ROLE
-    | <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK
-)
+# after these it is not known what is prepared on the server
+cdef uint64_t FORGETS = <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK | <uint64_t>1 << <int>PinReason.PIN_UNREADABLE
+cdef uint64_t PINS = 0xFFFFFFFF
+cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
+cdef uint64_t PREPARED_SQL = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
 
 
 cdef void _ready_for_query(Client *c) noexcept nogil:
@@ -121,17 +117,46 @@ cdef void _to_server(Relay_ *r, Client *c, const uint8_t *at, const uint8_t *end
     r.scratch.end = 0
 
 
+cdef bint _must_wait(Client *c, uint8_t kind, const View *v, uint32_t length) noexcept nogil:
+    """Before a message to the server begins: does it depend on answers that have not come?"""
+    cdef Server *s = c.server
+    if s.now != c.now and s.be.tx_status != p.TX_FAILED and not c.unsynced:
+        return True                          # its settings cannot be put right while something is under way: see _align
+    if virtual_resetting(c) and not c.unsynced:
+        return True
+    if not s.replaying:
+        return False
+    # Until the settings are known to have arrived, nothing may go that could leave the failed block they would leave behind.
+    if kind == p.EXECUTE:
+        return not c.portal_known or v.end - v.at < 6 or v.at[5] != 0
+    return kind == p.QUERY and v.end - v.at < <Py_ssize_t>length + 1
+
+
+cdef bint _align(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at) noexcept nogil:
+    """The server is not as the client's session is: what is to go so far, and behind it what makes it so."""
+    return iobuf_put(&r.scratch, run, at - run) == 0 and virtual_align(r, c, c.server)
+
+
+cdef Py_ssize_t _effects(Relay_ *r, Client *c, const uint8_t *at, Py_ssize_t size) noexcept nogil:
+    """A whole Query that changes the virtual session is about to go. 0, or -1 without memory."""
+    cdef Statement *text = virtual_text(r, c, at + 5, size - 6 if at[size - 1] == 0 else size - 5)
+    return 0 if text != NULL and virtual_sent(r, c, text, True) else -1
+
+
 cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept nogil:
     """The messages in `buf`; what cannot go on yet becomes the tail."""
     cdef View v
     cdef const uint8_t *run = buf            # begin of the bytes that may go on
     cdef Py_ssize_t size
-    cdef uint32_t length = 0
+    cdef uint32_t length = 0, argument
     cdef uint8_t kind
     cdef Step step
     cdef Py_ssize_t done
+    cdef Frontend before                     # the engine, where a message may have to be held back after all
+    cdef bint careful = False
     cdef bint resumed = c.resume
     c.resume = 0                             # whoever sets it from here on means the next visit
+    c.hold = 0
     r.scratch.end = 0                        # never another client's bytes, whatever went wrong there
     v.at = buf
     v.end = buf + n
@@ -173,31 +198,66 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 )
             if c.swallow and c.server != NULL:
                 _to_server(r, c, run, v.at)
+            careful = False
+            if not c.swallow:
+                if c.server.now != c.now and not c.unsynced and c.server.be.tx_status != p.TX_FAILED and (
+                    owed_count(&c.server.be.owed) == 0
+                ):
+                    if not _align(r, c, run, v.at):
+                        client_end(r, c, CloseReason.CLIENT_GONE)
+                        return
+                    run = v.at
+                careful = c.server.replaying or c.names.n_changes or virtual_unsure(c)
+                if careful or c.server.now != c.now:
+                    if _must_wait(c, kind, &v, length):
+                        c.hold = 1
+                        break
+                    before = c.fe
         step = frontend_step(&c.fe, &v, &size)
         if step == VIOLATION or step == NEED_DATA:
             break
         if c.swallow:
             run = v.at + size
         elif c.fe.begins:
+            done = PREPARED_UNCHANGED
+            argument = 0
+            if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
+                done = prepared_begin(r, c, kind, run, v.at, size, &argument)
+            elif kind == p.QUERY and c.fe.ends:
+                if c.server.replaying and c.fe.touches & LEX_TRANSACTION_END:
+                    done = PREPARED_HOLD
+                elif c.fe.touches & (LEX_EFFECTS | PREPARED_SQL) and (c.names.count or c.names.n_changes):
+                    done = prepared_query(r, c, run, v.at, size)
+                    if done >= 0:
+                        c.fe.touches &= ~PREPARED_SQL
+                if done >= PREPARED_UNCHANGED and c.fe.touches & LEX_EFFECTS:
+                    argument = OWED_EFFECT
+                    if _effects(r, c, v.at, size) < 0:
+                        done = PREPARED_FAILED
+            elif kind == p.EXECUTE:
+                if c.portal != NULL and v.end - v.at > 5 and v.at[5] == 0:
+                    argument = OWED_EFFECT
+                    statement_share(&r.statements, c.portal)
+                    if not virtual_sent(r, c, c.portal, False):
+                        done = PREPARED_FAILED
+                elif c.named_effects and (v.end - v.at < 6 or v.at[5] != 0):
+                    session_pin(r, c, SETTING)
+            if done == PREPARED_HOLD:
+                c.fe = before
+                c.hold = 1
+                break
+            if done >= 0:
+                run = v.at + done
+            if done == PREPARED_FAILED or (
+                kind != p.PARSE and owed_request(&c.server.be.owed, frontend_owed(kind), argument) < 0
+            ):
+                client_end(r, c, CloseReason.CLIENT_PROTOCOL_VIOLATION)
+                return
             if not c.busy:
                 c.busy = 1
                 c.sent_at = r.now
                 if not resumed:
                     c.asked_at = r.now
-            done = UNCHANGED
-            if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
-                done = prepared_begin(r, c, kind, run, v.at, size)
-            elif kind == p.QUERY and c.names.count and c.fe.touches:
-                done = prepared_query(r, c, run, v.at, size)
-                if done >= 0:
-                    c.fe.touches = 0
-            if done >= 0:
-                run = v.at + done
-            if done == NO_MEMORY or (
-                kind != p.PARSE and owed_request(&c.server.be.owed, frontend_owed(kind), 0) < 0
-            ):
-                client_end(r, c, CloseReason.CLIENT_PROTOCOL_VIOLATION)
-                return
             if kind == p.SYNC:
                 c.unsynced = 0
                 c.server.batch += 1
@@ -218,12 +278,16 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             elif kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
                 c.unsynced = 1
         if c.fe.ends and c.fe.touches and not c.swallow:
+            if kind == p.QUERY and not c.fe.begins and c.fe.touches & LEX_EFFECTS:
+                c.fe.touches |= SETTING              # too long to be read for what it does
             if c.fe.touches & FORGETS:
                 prepared_unsure(c.server)
-            if c.fe.touches & 0xFFFFFFFFULL & ~DISCARDS:
-                session_pin(r, c, c.fe.touches & ~DISCARDS)
+            if c.fe.touches & PINS:
+                session_pin(r, c, c.fe.touches)
             if c.fe.touches & LEX_DROP_DATABASE:
                 _database_goes(r, c)
+            if c.fe.touches & LEX_ENDS and c.pins:
+                c.audit_at = 1                       # what had pinned may be gone: ask as soon as it is idle
         v.at += size
     if c.ch.fd < 0:
         return

@@ -25,9 +25,10 @@ from proxy.dataplane._state cimport (
     CLIENT_WAITING, Client, Letter, Line, Link, Pool, Relay_, SERVER_HELD, Server, Target, chan_of_place, client_of_age,
     list_append, list_empty, list_init, server_of_age,
 )
+from proxy.dataplane._virtual cimport virtual_begin, virtual_free
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free
-from proxy.pgsql._params cimport params_drop, params_intern
+from proxy.pgsql._params cimport ParamSet, params_drop, params_intern, params_share
 from proxy.shm._fields cimport TG_DATABASE_CONNECTIONS, TG_DATABASE_CONNECTIONS_WITH_TLS
 from proxy.shm._segment cimport ring_pop, ring_push, shm_endpoint, shm_wake, word_add
 
@@ -107,6 +108,7 @@ cdef void _discard_client(Relay_ *r, Client *c) noexcept nogil:
     tell(r, EVENT_CLIENT_CLOSED, c.slot, CloseReason.CLIENT_SHUTDOWN, c.endpoint | (<int64_t>c.tls_on << 32), c.about, c.about_size)
     chan_close(&c.ch)
     params_drop(&r.params, c.told)
+    virtual_free(r, c)
     free(c.about)
     free(c)
 
@@ -126,14 +128,20 @@ cdef Line *_line(Relay_ *r, uint64_t timeout) noexcept nogil:
 
 
 cdef void _mail_client(Relay_ *r, Letter *m) noexcept nogil:
-    """p: Client, a: pool id, text: its ParameterStatus messages, b: bytes of text that are, the rest is unread input."""
+    """p: Client, a: pool id, text: its ParameterStatus messages (b bytes), the settings it began with in the same form (c
+    bytes), and its unread input."""
     cdef Client *c = <Client*>m.p
     cdef Pool *q = _pool(r, m.a)
+    cdef ParamSet *base = NULL
     m.p = NULL
     c.told = params_intern(&r.params, m.text, m.b)
+    if m.c:
+        base = params_intern(&r.params, m.text + m.b, m.c)
+    if c.told != NULL and (m.c == 0 or base != NULL):
+        virtual_begin(r, c, base)
     if (
-        q == NULL or c.told == NULL or not _room_for_slot(r, c.slot)
-        or (m.size > m.b and chan_keep(&c.ch, m.text + m.b, m.size - m.b) < 0)
+        q == NULL or c.told == NULL or (m.c and base == NULL) or not _room_for_slot(r, c.slot)
+        or (m.size > m.b + m.c and chan_keep(&c.ch, m.text + m.b + m.c, m.size - m.b - m.c) < 0)
     ):
         _discard_client(r, c)
         return
@@ -167,6 +175,7 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
     cdef Target *t
     m.p = NULL
     s.params = params_intern(&r.params, m.text, m.b)
+    s.born = params_share(s.params)
     if (
         q == NULL or s.params == NULL or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True)
         or (m.size > m.b and chan_keep(&s.ch, m.text + m.b, m.size - m.b) < 0)
@@ -175,6 +184,7 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
             pool_opening_ended(r, q, s.permit, False)
         chan_close(&s.ch)
         params_drop(&r.params, s.params)
+        params_drop(&r.params, s.born)
         backend_free(&s.be)
         free(s)
         return

@@ -2,38 +2,45 @@
 
 What a client calls "s1" is "slw_2a" on every server. A Bind or Describe of a statement that this server lacks gets a Parse put in
 front of it, in the same write; its ParseComplete is swallowed. A client's own Parse always reaches the server, as it would
-directly, so that its errors and its idea of the schema are the server's of today.
+directly, so that its errors and its idea of the schema are the server's of today. A Parse of a name that is taken is sent under
+the name of a statement that certainly exists: the server refuses it in its own words, in which only the name is put right.
+
+A statement belongs to the settings it was analysed under (search_path, role, time zone …): under others it is another one. What a
+name means may depend on answers that have not come; then the message waits for them (PREPARED_HOLD), or, inside a batch, whose
+answers come only behind its Sync, uses a statement nobody shares.
 
 The unnamed statement belongs to its client as well: `Server.unnamed` says whose text the server has under that name, and a Bind
 of another one gets the right Parse put in front, or, where the client has none, a Close, so that the server itself says so.
 
-Whatever makes the books doubtful (a Close skipped after an error, SQL-level DEALLOCATE, a changed schema) sets
-`Server.uncertain`: from then on each Parse of ours has a Close in front, which makes it succeed whatever was there.
+Whatever makes the books doubtful (a Close skipped after an error, a DO block) sets `Server.uncertain`: from then on each Parse of
+ours has a Close in front, which makes it succeed whatever was there.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from proxy._wire cimport iobuf_put, load_u32, store_u32
+from proxy._reasons cimport PinReason
+from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
 from proxy.dataplane._state cimport Client, Relay_, Server
+from proxy.dataplane._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
-    OWED_CLOSE, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED, owed_request,
+    OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED,
+    owed_request,
 )
 from proxy.pgsql._statements cimport (
-    Known, STATEMENT_NAME_BYTES, Statement, known_free, known_get, known_oldest, known_put, known_remove, names_confirm,
-    names_forget, names_get, names_put, names_remove, statement_drop, statement_intern, statement_name,
-    statement_share,
+    ASCII_SAFE, Known, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS, Statement,
+    known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_look, names_of, names_put,
+    statement_drop, statement_intern, statement_name, statement_share,
 )
-from proxy.sql._lex cimport POSTGRESQL, lex_end, lex_feed, lex_start
+from proxy.sql._effects cimport effects_read
+from proxy.sql._lex cimport LEX_EFFECTS, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
 
 cdef enum Bounds_:
     PER_SERVER = 256             # statements kept prepared on one server: the one used longest ago makes room
-    TEXT_BYTES = 256             # a longer Query is not looked at for DEALLOCATE
+    TEXT_BYTES = 256             # a longer Query is not looked at for DEALLOCATE and EXECUTE
 
-cdef enum Result_:
-    UNCHANGED = -2               # the message goes on as it is
-    NO_MEMORY = -1
+cdef uint64_t PINS = 0xFFFFFFFF
 
 
 cdef bint _put(Relay_ *r, const uint8_t *at, Py_ssize_t n) noexcept nogil:
@@ -92,48 +99,113 @@ cdef bint _prepare(Relay_ *r, Server *s, Statement *st, bint own) noexcept nogil
     return _put_parse(r, s, &name[0], n, st, 0 if own else OWED_SWALLOW, (st.id | OWED_OWN) if own else st.id)
 
 
+cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t n) noexcept nogil:
+    """The statement with this body under the client's settings; one reference is the caller's. NULL without memory."""
+    cdef bint fresh = False
+    cdef bint unsure = virtual_unsure(c)
+    cdef uint8_t flags = <uint8_t>(
+        (STD_STRINGS if c.fe.std_strings else 0) | (ASCII_SAFE if c.fe.ascii_safe else 0) | (PRIVATE if unsure else 0)
+    )
+    cdef const uint8_t *nul
+    cdef Py_ssize_t size
+    cdef Statement *st = statement_intern(&r.statements, body, n, flags, NULL if unsure else c.meaning, &fresh)
+    if st == NULL or not fresh:
+        return st
+    nul = <const uint8_t*>memchr(&st.data[0], 0, st.size)
+    size = <Py_ssize_t>st.size if nul == NULL else nul - &st.data[0]
+    lex_start(&c.fe.lex, POSTGRESQL, c.fe.std_strings, c.fe.ascii_safe)
+    lex_feed(&c.fe.lex, &st.data[0], size)
+    st.touches = lex_end(&c.fe.lex)
+    if st.touches & LEX_EFFECTS:
+        st.effects = effects_read(&st.data[0], size, c.fe.std_strings)
+        if st.effects == NULL:
+            st.touches |= <uint64_t>1 << <int>PinReason.PIN_SETTING
+    return st
+
+
+cdef NameState _look(Client *c, Server *s, const uint8_t *name, Py_ssize_t n, Statement **found) noexcept nogil:
+    if virtual_unsure(c) and not c.unsynced:
+        return NAME_UNSURE
+    return names_look(&c.names, name, n, s.batch, found)
+
+
+cdef Py_ssize_t _taken(
+    Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size, Py_ssize_t skip, const Statement *holder,
+) noexcept nogil:
+    """A Parse of a name that `holder` has."""
+    cdef Server *s = c.server
+    cdef bint fresh = False
+    cdef uint8_t name[STATEMENT_NAME_BYTES]
+    cdef Py_ssize_t n
+    cdef Statement *empty = statement_intern(&r.statements, b"\x00\x00\x00", 3, STD_STRINGS | ASCII_SAFE, NULL, &fresh)
+    if empty == NULL:
+        return PREPARED_FAILED
+    n = statement_name(empty.id, &name[0])
+    if not (
+        _put(r, run, at - run) and _prepare(r, s, empty, False)
+        and owed_request(&s.be.owed, OWED_PARSE, OWED_DUPLICATE | holder.id) == 0
+        and _put_head(r, p.PARSE, n + 1 + size - skip) and _put(r, &name[0], n + 1) and _put(r, at + skip, size - skip)
+    ):
+        size = PREPARED_FAILED
+    statement_drop(&r.statements, empty)
+    return size
+
+
 cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
     """A client's Parse, whole."""
     cdef Server *s = c.server
+    cdef const uint8_t *name = at + c.fe.name_at
     cdef Py_ssize_t skip = c.fe.name_at + c.fe.name_size + 1
-    cdef bint fresh = False
-    cdef uint8_t flags = <uint8_t>((c.fe.std_strings != 0) | ((c.fe.ascii_safe != 0) << 1))
-    cdef const uint8_t *nul
-    cdef Statement *st = statement_intern(&r.statements, at + skip, size - skip, flags, &fresh)
+    cdef NameState state = NAME_ABSENT
+    cdef Statement *holder = NULL
+    cdef Statement *st
+    if c.fe.name_size:
+        state = _look(c, s, name, c.fe.name_size, &holder)
+        if state == NAME_UNSURE:
+            return PREPARED_HOLD
+    st = _interned(r, c, at + skip, size - skip)
     if st == NULL:
-        return NO_MEMORY
-    if fresh:
-        nul = <const uint8_t*>memchr(&st.data[0], 0, st.size)
-        lex_start(&c.fe.lex, POSTGRESQL, c.fe.std_strings, c.fe.ascii_safe)
-        lex_feed(&c.fe.lex, &st.data[0], st.size if nul == NULL else nul - &st.data[0])
-        st.touches = lex_end(&c.fe.lex)
+        return PREPARED_FAILED
     c.fe.touches = st.touches
     if c.fe.name_size == 0:
         statement_drop(&r.statements, c.unnamed)
         c.unnamed = st
         s.unnamed = st.id
         if owed_request(&s.be.owed, OWED_PARSE, OWED_OWN | OWED_UNNAMED) < 0:
-            return NO_MEMORY
-        return UNCHANGED
-    if names_put(&c.names, &r.statements, at + c.fe.name_at, c.fe.name_size, st) < 0:
-        return NO_MEMORY
+            return PREPARED_FAILED
+        return PREPARED_UNCHANGED
+    if state == NAME_PRESENT:
+        statement_drop(&r.statements, st)
+        return _taken(r, c, run, at, size, skip, holder)
+    if names_change(&c.names, &r.statements, name, c.fe.name_size, st, s.batch) < 0:
+        return PREPARED_FAILED
     if not _put(r, run, at - run) or not _prepare(r, s, st, True):
-        return NO_MEMORY
+        return PREPARED_FAILED
     return size
+
+
+cdef Statement *_restated(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n, Statement *st) noexcept nogil:
+    """The same text under the settings of now; the name means that from here on. NULL without memory."""
+    cdef Statement *other = _interned(r, c, &st.data[0], st.size)
+    if other == NULL or virtual_unsure(c) or c.names.n_changes:
+        if other != NULL:
+            statement_drop(&r.statements, other)     # kept as long as unused ones are
+        return other
+    return other if names_put(&c.names, &r.statements, name, n, other) == 0 else NULL
 
 
 cdef Py_ssize_t _use_unnamed(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at) noexcept nogil:
     """A Bind or Describe of the unnamed statement: the server must have this client's, or none."""
     cdef Server *s = c.server
     if c.unnamed_kept or (c.unnamed != NULL and s.unnamed == c.unnamed.id):
-        return UNCHANGED
+        return PREPARED_UNCHANGED
     if not _put(r, run, at - run):
-        return NO_MEMORY
+        return PREPARED_FAILED
     if c.unnamed == NULL:
         s.unnamed = 0
-        return 0 if _put_close(r, s, b"", 0, 0) else NO_MEMORY
+        return 0 if _put_close(r, s, b"", 0, 0) else PREPARED_FAILED
     s.unnamed = c.unnamed.id
-    return 0 if _put_parse(r, s, b"", 0, c.unnamed, OWED_SWALLOW, OWED_UNNAMED) else NO_MEMORY
+    return 0 if _put_parse(r, s, b"", 0, c.unnamed, OWED_SWALLOW, OWED_UNNAMED) else PREPARED_FAILED
 
 
 cdef Py_ssize_t _renamed(Relay_ *r, Client *c, uint8_t kind, const uint8_t *at, const uint8_t *name, Py_ssize_t n) noexcept nogil:
@@ -144,7 +216,7 @@ cdef Py_ssize_t _renamed(Relay_ *r, Client *c, uint8_t kind, const uint8_t *at, 
         _put_head(r, kind, <Py_ssize_t>length - 4 - c.fe.name_size + n)
         and _put(r, at + 5, <Py_ssize_t>c.fe.name_at - 5) and _put(r, name, n + 1)
     ):
-        return NO_MEMORY
+        return PREPARED_FAILED
     return skip
 
 
@@ -153,20 +225,36 @@ cdef bint _ours(const uint8_t *name, Py_ssize_t n) noexcept nogil:
     return n >= 4 and memcmp(name, b"slw_", 4) == 0
 
 
+cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexcept nogil:
+    """A Bind: what does its portal run? NULL: not known."""
+    c.fe.touches = 0 if st == NULL else st.touches & PINS
+    if at[5] == 0:               # the unnamed one
+        if c.portal != NULL:
+            statement_drop(&r.statements, c.portal)
+            c.portal = NULL
+        c.portal_known = st != NULL and not st.touches & LEX_TRANSACTION_END
+        if st != NULL and st.effects != NULL:
+            statement_share(&r.statements, st)
+            c.portal = st
+    elif st == NULL or st.effects != NULL:
+        c.named_effects = 1
+
+
 cdef Py_ssize_t prepared_begin(
-    Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at, Py_ssize_t size,
+    Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at, Py_ssize_t size, uint32_t *argument,
 ) noexcept nogil:
     """A Parse, Bind, Describe or Close begins at `at`; `size` bytes of it are here. Does what its statement's name needs.
 
-    UNCHANGED: it goes on as it is. NO_MEMORY. Else `r.scratch` now holds the bytes from `run` to `at` and, in translation, that
-    many bytes of the message. The replies owed for Parse are entered here; for the others by the caller, behind what was put
-    in front.
+    PREPARED_UNCHANGED, _HOLD (nothing has been done), _FAILED; else `r.scratch` now holds the bytes from `run` to `at` and, in
+    translation, that many bytes of the message. The replies owed for Parse are entered here; for the others by the caller, with
+    `argument`, behind what was put in front.
     """
     cdef Server *s = c.server
     cdef const uint8_t *name = at + c.fe.name_at
     cdef uint8_t ours[STATEMENT_NAME_BYTES]
     cdef Py_ssize_t n
-    cdef Statement *st
+    cdef Statement *st = NULL
+    cdef NameState state
     if kind == p.PARSE:
         if c.fe.whole:
             return _parse(r, c, run, at, size)
@@ -176,29 +264,41 @@ cdef Py_ssize_t prepared_begin(
             c.unnamed = NULL
             c.unnamed_kept = 1
             s.unnamed = 0
-        return UNCHANGED if owed_request(&s.be.owed, OWED_PARSE, 0) == 0 else NO_MEMORY
+        return PREPARED_UNCHANGED if owed_request(&s.be.owed, OWED_PARSE, 0) == 0 else PREPARED_FAILED
     if kind != p.BIND and c.fe.object != 0x53:   # S: a statement, not a portal
-        return UNCHANGED
-    if kind == p.CLOSE:
-        if c.fe.name_size == 0:
+        return PREPARED_UNCHANGED
+    if c.fe.name_size == 0:
+        if kind == p.CLOSE:
             statement_drop(&r.statements, c.unnamed)
             c.unnamed = NULL
             c.unnamed_kept = 0
             s.unnamed = 0
-            return UNCHANGED
-        if names_get(&c.names, name, c.fe.name_size) == NULL and not _ours(name, c.fe.name_size):
-            return UNCHANGED
-        # others may use it: the server is asked to close one that does not exist, which it answers in the same way
-        names_remove(&c.names, &r.statements, name, c.fe.name_size)
-        n = statement_name(0, &ours[0])
-        return _renamed(r, c, kind, at, &ours[0], n) if _put(r, run, at - run) else NO_MEMORY
-    if c.fe.name_size == 0:
+            return PREPARED_UNCHANGED
+        if kind == p.BIND:
+            _portal(r, c, at, c.unnamed)
         return _use_unnamed(r, c, run, at)
-    st = names_get(&c.names, name, c.fe.name_size)
-    if st == NULL and not _ours(name, c.fe.name_size):
-        return UNCHANGED         # not prepared by protocol: the server will know, or say that it does not
+    state = _look(c, s, name, c.fe.name_size, &st)
+    if state == NAME_UNSURE:
+        return PREPARED_HOLD
+    if state == NAME_ABSENT and not _ours(name, c.fe.name_size):
+        if kind == p.BIND:
+            _portal(r, c, at, NULL)
+        return PREPARED_UNCHANGED        # not prepared by protocol: the server will know, or say that it does not
+    if kind == p.CLOSE:
+        # others may use it: the server is asked to close one that does not exist, which it answers in the same way
+        if names_change(&c.names, &r.statements, name, c.fe.name_size, NULL, s.batch) < 0:
+            return PREPARED_FAILED
+        argument[0] = OWED_OWN
+        n = statement_name(0, &ours[0])
+        return _renamed(r, c, kind, at, &ours[0], n) if _put(r, run, at - run) else PREPARED_FAILED
+    if st != NULL and (st.meaning != c.meaning or st.flags & PRIVATE or virtual_unsure(c)):
+        st = _restated(r, c, name, c.fe.name_size, st)
+        if st == NULL:
+            return PREPARED_FAILED
+    if kind == p.BIND:
+        _portal(r, c, at, st)
     if not _put(r, run, at - run) or (st != NULL and not _prepare(r, s, st, False)):
-        return NO_MEMORY
+        return PREPARED_FAILED
     n = statement_name(0 if st == NULL else st.id, &ours[0])
     return _renamed(r, c, kind, at, &ours[0], n)
 
@@ -226,9 +326,10 @@ cdef const uint8_t *_word(const uint8_t *at, const uint8_t *end, const char *wor
 
 
 cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
-    """A whole Query that may be `DEALLOCATE [PREPARE] name`: in translation, if the name is this client's. As prepared_begin.
+    """A whole Query that may be `DEALLOCATE [PREPARE] name` or `EXECUTE name …`: in translation, if the name is this client's. As
+    prepared_begin.
 
-    Drivers that prepare by protocol deallocate by SQL (psycopg). Only the plain form is read; everything else pins.
+    Drivers that prepare by protocol deallocate by SQL (psycopg). Only the plain forms are read; everything else pins.
     """
     cdef Server *s = c.server
     cdef const uint8_t *text = at + 5
@@ -236,82 +337,125 @@ cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const u
     cdef const uint8_t *behind
     cdef uint8_t name[TEXT_BYTES]
     cdef uint8_t ours[STATEMENT_NAME_BYTES]
-    cdef Py_ssize_t n = 0
-    cdef Statement *st
-    cdef bint quoted
-    if size > TEXT_BYTES or size < 18 or end[0] != 0:
-        return UNCHANGED
+    cdef Py_ssize_t n = 0, m
+    cdef Statement *st = NULL
+    cdef NameState state
+    cdef bint quoted, execute
+    if size > TEXT_BYTES or size < 15 or end[0] != 0:
+        return PREPARED_UNCHANGED
     while text < end and _blank(text[0]):
         text += 1
-    text = _word(text, end, b"deallocate", 10)
-    if text == NULL:
-        return UNCHANGED
-    behind = _word(text, end, b"prepare", 7)
-    if behind != NULL:
-        text = behind
-    while end > text and (_blank((end - 1)[0]) or (end - 1)[0] == 0x3B):
-        end -= 1
-    quoted = end - text >= 2 and text[0] == 0x22 and (end - 1)[0] == 0x22
+    behind = _word(text, end, b"execute", 7)
+    execute = behind != NULL
+    if not execute:
+        behind = _word(text, end, b"deallocate", 10)
+        if behind == NULL:
+            return PREPARED_UNCHANGED
+        text = _word(behind, end, b"prepare", 7)
+        if text != NULL:
+            behind = text
+    text = behind
+    quoted = text < end and text[0] == 0x22
     if quoted:
         text += 1
-        end -= 1
-    while text < end:
-        if text[0] == 0x22 or (not quoted and not (
-            0x61 <= (text[0] | 0x20) <= 0x7A or text[0] == 0x5F or (n and 0x30 <= text[0] <= 0x39)
-        )):
-            return UNCHANGED
+    while text < end and text[0] != 0x22 and (
+        quoted or 0x61 <= (text[0] | 0x20) <= 0x7A or text[0] == 0x5F or (n and 0x30 <= text[0] <= 0x39)
+    ):
         name[n] = text[0] if quoted or not 0x41 <= text[0] <= 0x5A else text[0] | 0x20
         n += 1
         text += 1
-    st = names_get(&c.names, &name[0], n) if n else NULL
-    if st == NULL:
-        return UNCHANGED
-    statement_share(&r.statements, st)
-    names_remove(&c.names, &r.statements, &name[0], n)
+    if quoted:
+        if text == end or text[0] != 0x22:
+            return PREPARED_UNCHANGED
+        text += 1
+    # what is behind the name: its parameters, or nothing
+    behind = text
+    while behind < end and (_blank(behind[0]) or behind[0] == 0x3B):
+        behind += 1
+    if n == 0 or (behind < end and not (execute and behind[0] == 0x28)):
+        return PREPARED_UNCHANGED
+    state = _look(c, s, &name[0], n, &st)
+    if state != NAME_PRESENT:
+        return PREPARED_HOLD if state == NAME_UNSURE else PREPARED_UNCHANGED
+    if st.meaning != c.meaning or st.flags & PRIVATE:
+        st = _restated(r, c, &name[0], n, st)
+        if st == NULL:
+            return PREPARED_FAILED
+    if execute and st.effects != NULL:
+        c.fe.touches |= <uint64_t>1 << <int>PinReason.PIN_SETTING
     n = statement_name(st.id, &ours[0])
+    m = end - text + 1           # with the NUL
     if not (
         _put(r, run, at - run) and _prepare(r, s, st, False)
-        and _put_head(r, p.QUERY, n + 12) and _put(r, b"DEALLOCATE ", 11) and _put(r, &ours[0], n + 1)
+        and _put_head(r, p.QUERY, (8 if execute else 11) + n + m)
+        and (_put(r, b"EXECUTE ", 8) if execute else _put(r, b"DEALLOCATE ", 11)) and _put(r, &ours[0], n) and _put(r, text, m)
     ):
-        size = NO_MEMORY
-    known_remove(&s.known, st.id)
-    s.uncertain = 1              # should it fail, the server still has it
-    statement_drop(&r.statements, st)
+        return PREPARED_FAILED
     return size
 
 
 # ---------------------------------------------------------------- what the server made of it
 
-cdef void prepared_answered(Client *c, Server *s) noexcept nogil:
-    """A ParseComplete came, for `s.be.owed.answered`."""
+cdef void prepared_answered(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """A ParseComplete or CloseComplete came, for `s.be.owed.answered`."""
     cdef uint32_t argument = s.be.owed.answered
     cdef Known *known
-    if argument & OWED_UNNAMED:
+    if argument & (OWED_UNNAMED | OWED_DUPLICATE | OWED_GONE):
         return
-    known = known_get(&s.known, argument & OWED_STATEMENT)
+    known = known_get(&s.known, argument & OWED_STATEMENT) if argument & OWED_STATEMENT else NULL
     if known != NULL:
         known.confirmed = 1
     if argument & OWED_OWN and c != NULL:
-        names_confirm(&c.names, argument & OWED_STATEMENT)
+        names_answered(&c.names, &r.statements, True)
 
 
 cdef void prepared_lost(Relay_ *r, Client *c, Server *s) noexcept nogil:
-    """An error came; `s.be.owed.lost` lists what will therefore not be prepared, or not be closed."""
+    """An error came; `s.be.owed.lost` lists what will therefore not be done."""
     cdef uint32_t i, argument
     for i in range(s.be.owed.n_lost):
         argument = s.be.owed.lost[i]
-        if argument & OWED_GONE:
+        if argument & OWED_EFFECT:
+            virtual_lost(r, c)
+        elif argument & OWED_GONE:
             s.uncertain = 1
         elif argument & OWED_UNNAMED:
             s.unnamed = 0
             if argument & OWED_OWN and c != NULL:
                 statement_drop(&r.statements, c.unnamed)
                 c.unnamed = NULL
-        else:
-            known_remove(&s.known, argument & OWED_STATEMENT)
+        elif not argument & OWED_DUPLICATE:
+            if argument & OWED_STATEMENT:
+                known_remove(&s.known, argument & OWED_STATEMENT)
             if argument & OWED_OWN and c != NULL:
-                names_forget(&c.names, &r.statements, argument & OWED_STATEMENT)
+                names_answered(&c.names, &r.statements, False)
     s.be.owed.n_lost = 0
+
+
+cdef Py_ssize_t prepared_error(Client *c, Server *s, const uint8_t *message, Py_ssize_t n, IoBuf *out) noexcept nogil:
+    """A whole ErrorResponse that may speak of a statement by the name it has on servers: with the client's name for it, in `out`;
+    0 if there is nothing to put right, -1 without memory."""
+    cdef Py_ssize_t i = 5, begin
+    cdef uint32_t id, size = 0
+    cdef const char *name
+    while i + 4 < n and memcmp(message + i, b"slw_", 4) != 0:
+        i += 1
+    if i + 4 >= n:
+        return 0
+    begin = i
+    i += 4
+    id = 0
+    while i < n and (0x30 <= message[i] <= 0x39 or 0x61 <= message[i] <= 0x66) and i - begin < 12:
+        id = id << 4 | (message[i] - 0x30 if message[i] <= 0x39 else message[i] - 0x57)
+        i += 1
+    if s.be.owed.answered & OWED_DUPLICATE:
+        id = s.be.owed.answered & OWED_STATEMENT
+    name = names_of(&c.names, id, &size)
+    if name == NULL:
+        return 0
+    if iobuf_put(out, message, begin) < 0 or iobuf_put(out, <const uint8_t*>name, size) < 0 or iobuf_put(out, message + i, n - i) < 0:
+        return -1
+    store_u32(out.data + 1, <uint32_t>out.end - 1)
+    return out.end
 
 
 cdef void prepared_unsure(Server *s) noexcept nogil:

@@ -37,6 +37,7 @@ class Relay:
         unread: bytes,
         idle_timeout: float,
         life: float,
+        settings: bytes = b"",
         tls_on: bool = False,
         peer: str = "",
         user: str = "",

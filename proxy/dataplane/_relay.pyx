@@ -32,7 +32,7 @@ from proxy.dataplane._pool cimport pool_free
 from proxy.dataplane._server cimport server_visit
 from proxy.dataplane._session cimport (
     EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
-    EVENT_POOL_EMPTY, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, client_close, schedule, server_close, server_gone,
+    EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED, client_close, schedule, server_close, server_gone,
 )
 from proxy.dataplane._state cimport (
     Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, chan_of_place, list_empty, list_init, list_remove,
@@ -234,7 +234,7 @@ cdef class Relay:
         list_init(&r.parting)
         list_init(&r.graves)
         params_init(&r.params)
-        statements_init(&r.statements)
+        statements_init(&r.statements, &r.params)
         r.wk = shm_worker(&r.shm, worker)
         r.buf = <uint8_t*>malloc(BUFFER_BYTES)
         for i in range(segment.shm.targets):
@@ -307,9 +307,13 @@ cdef class Relay:
         self._post(MAIL_WANT, pool_id)
 
     def client(self, int fd, TlsSession tls, *, int slot, int pool_id, int endpoint, bytes cancel_key not None,
-               bytes parameters not None, bytes unread not None, double idle_timeout, double life, bint tls_on=False,
-               str peer="", str user="", str database="", str application="", bint std_strings=True, bint ascii_safe=True):
-        """Hands a logged-in client over. From here on the descriptor and the TLS session are the relay's."""
+               bytes parameters not None, bytes unread not None, double idle_timeout, double life, bytes settings=b"",
+               bint tls_on=False, str peer="", str user="", str database="", str application="", bint std_strings=True, bint ascii_safe=True):
+        """Hands a logged-in client over. From here on the descriptor and the TLS session are the relay's.
+
+        `parameters`: the ParameterStatus messages it was told, sorted by name. `settings`: what it began with beyond the pool's own,
+        in the same form, names in lower case.
+        """
         cdef Client *c
         cdef bytes about = b"\0".join(part.replace("\0", "").encode()[:200] for part in (peer, user, database, application))
         if len(cancel_key) > 32 or slot <= 0:
@@ -339,7 +343,7 @@ cdef class Relay:
         c.about_size = len(about)
         if tls is not None:
             c.ch.tls = tls.detach()
-        self._post(MAIL_CLIENT, pool_id, len(parameters), 0, 0, parameters + unread, 0, 0, 0, c)
+        self._post(MAIL_CLIENT, pool_id, len(parameters), len(settings), 0, parameters + settings + unread, 0, 0, 0, c)
 
     def server(self, int fd, TlsSession tls, *, int pool_id, int permit, uint32_t backend_pid, bytes cancel_key not None,
                bytes parameters not None, bytes unread not None, bint std_strings=True):
@@ -439,6 +443,10 @@ cdef class Relay:
                 out.append(("server_fatal", m.a, m.b, text))
             elif m.kind == EVENT_PINNED:
                 out.append(("pinned", m.a, m.b, m.c))
+            elif m.kind == EVENT_UNPINNED:
+                out.append(("unpinned", m.a, m.b, m.c / 1000))
+            elif m.kind == EVENT_REFUSED:
+                out.append(("refused", m.a, m.b, m.c, text))
             elif m.kind == EVENT_DUMP:
                 out.append(("dump", m.a, _rows(m.b, <int64_t*>m.p, m.c, text)))
                 free(m.p)

@@ -5,22 +5,26 @@ not read at all: the kernel's window stops the database, and memory per connecti
 client (idle, or being cleaned up) everything is understood and swallowed.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from proxy._reasons cimport CloseReason, PinReason
-from proxy._wire cimport NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_len, load_u32, store_u32
+from proxy._wire cimport FORWARD, IoBuf, NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_free, iobuf_len, load_u32, store_u32
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
-from proxy.dataplane._prepared cimport prepared_answered, prepared_lost, prepared_unsure
+from proxy.dataplane._prepared cimport prepared_answered, prepared_error, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
-    EVENT_SERVER_FATAL, schedule, server_close, server_gone, server_lost, session_pin, session_settle, session_unsettle,
-    tell,
+    EVENT_REFUSED, EVENT_SERVER_FATAL, client_end, schedule, server_close, server_gone, server_lost, session_cancel_now,
+    session_pin, session_settle, session_unpin, session_unsettle, tell,
 )
 from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, SERVER_PARTING, Server, list_append
+from proxy.dataplane._virtual cimport (
+    virtual_answer, virtual_complete, virtual_given_up, virtual_ready, virtual_suspended, virtual_told,
+)
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
-from proxy.pgsql._owed cimport owed_count
+from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_REPLAY, owed_argument, owed_count
 from proxy.pgsql._params cimport ParamSet, params_drop, params_share, params_with
+from proxy.pgsql._settings cimport settings_reportable
 from proxy.shm._fields cimport (
     EP_BYTES_TO_CLIENTS, EP_QUERY_DATABASE_RESPONSE_LATENCY, EP_QUERY_RESPONSE_LATENCY, TG_BYTES_FROM_SERVERS,
     TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, TG_QUERY_DATABASE_RESPONSE_LATENCY,
@@ -32,32 +36,69 @@ cdef enum Sizes_:
     CLEANUP_BYTES = 67108864     # of an abandoned result that are read rather than closing the connection
 
 
+cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
+
+
+cdef bint _whole(const View *v) noexcept nogil:
+    """The message at the head is all there; one that is too large to wait for counts as whole, and will be refused."""
+    cdef uint32_t length
+    if v.end - v.at < 5:
+        return False
+    length = load_u32(v.at + 1)
+    return length > BUFFER_BYTES // 2 or v.end - v.at > <Py_ssize_t>length
+
+
 cdef void _to_client(Client *c, const uint8_t *at, const uint8_t *end) noexcept nogil:
     if at < end:
         word_add(c.ep + EP_BYTES_TO_CLIENTS, end - at)
         chan_send(&c.ch, at, end - at)
 
 
-cdef bint _reported(Relay_ *r, Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
-    """A ParameterStatus: the server's set changes, and with it what its client knows."""
+cdef bint _reported(Relay_ *r, Server *s, const uint8_t *message, Py_ssize_t n, bint ours) noexcept nogil:
+    """A ParameterStatus: the server's set changes, and with it what its client knows, unless a replay of ours is the cause."""
     cdef Client *c = s.client
-    cdef ParamSet *s_new = params_with(&r.params, s.params, message, n)
-    if s_new == NULL:
+    cdef ParamSet *made = params_with(&r.params, s.params, message, n)
+    if made == NULL:
         return False
-    s.params = s_new
+    s.params = made
+    if ours:
+        return True
     if c != NULL:
         params_drop(&r.params, c.told)
-        c.told = params_share(s_new)
-        c.fe.std_strings = s_new.std_strings
-        c.fe.ascii_safe = s_new.ascii_safe
+        c.told = params_share(made)
+        c.fe.std_strings = made.std_strings
+        c.fe.ascii_safe = made.ascii_safe
+        if settings_reportable(message, n):
+            s.stirred = s.reported = 1
+    elif s.state == SERVER_IDLE:
+        made = params_with(&r.params, s.born, message, n)    # the configuration of the database has changed
+        if made != NULL:
+            s.born = made
     return True
 
 
 cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
-    """A ReadyForQuery came: the transaction gauge and, when all is answered, the latencies."""
+    """A ReadyForQuery came: the virtual session, the transaction gauge and, when all is answered, the latencies."""
     cdef Client *c = s.client
     cdef bint open = s.be.tx_status != p.TX_IDLE
     cdef uint64_t database_us
+    if s.be.owed.answered == OWED_REPLAY:
+        s.replaying -= 1
+        if s.replaying == 0 and c != NULL:
+            virtual_told(r, c, s)
+    elif s.be.owed.answered == OWED_ASK:
+        if c != NULL:
+            c.asking = 0
+            if c.asked != NULL:              # an error instead of a row
+                virtual_given_up(r, c)
+                session_pin(r, c, SETTING)
+    elif s.stirred or s.errored or s.be.owed.answered == OWED_EFFECT:
+        virtual_ready(r, c, s)
+    if c != NULL and c.unpin and not open and not s.stirred:
+        session_unpin(r, c, c.unpin)
+        c.unpin = 0
+    if s.cancel_later:
+        session_cancel_now(r, s)
     if open != s.in_transaction:
         s.in_transaction = open
         word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, 1 if open else -1)
@@ -69,6 +110,24 @@ cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
         histogram_add(c.ep + EP_QUERY_RESPONSE_LATENCY, (r.now - c.asked_at) // 1000)
         histogram_add(c.ep + EP_QUERY_DATABASE_RESPONSE_LATENCY, database_us)
         histogram_add(s.pool.target.tg + TG_QUERY_DATABASE_RESPONSE_LATENCY, database_us)
+    if c != NULL and c.hold:
+        c.hold = 0
+        c.resume = 1
+        schedule(r, &c.ch)
+
+
+cdef Py_ssize_t _in_its_words(Relay_ *r, Client *c, Server *s, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
+    """An error that names a statement as servers do: the client gets its own name for it. True if it has been sent."""
+    cdef IoBuf out
+    cdef Py_ssize_t n
+    out.data = NULL
+    out.pos = out.end = out.cap = 0
+    n = prepared_error(c, s, at, size, &out)
+    if n > 0:
+        _to_client(c, run, at)
+        _to_client(c, out.data, out.data + n)
+    iobuf_free(&out)
+    return n > 0
 
 
 cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept nogil:
@@ -79,11 +138,17 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
     cdef uint8_t kind
     cdef bint settled = False
     cdef bint unasked = False
+    cdef bint ours
+    cdef bint refused = False                # a replay of ours
+    cdef uint64_t pins
     cdef Client *c = s.client
     v.at = buf
     v.end = buf + n
     while v.at < v.end:
         kind = s.be.kind or v.at[0]
+        if kind == p.DATA_ROW and s.be.kind == 0 and owed_argument(&s.be.owed) == OWED_ASK and not _whole(&v):
+            step = NEED_DATA
+            break
         step = backend_step(&s.be, &v, &size)
         if step == NEED_DATA or step == VIOLATION:
             break
@@ -91,21 +156,40 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
             if kind == p.READY_FOR_QUERY:
                 settled = True
                 _ready(r, s)
+            elif kind == p.COMMAND_COMPLETE:
+                if (s.stirred or s.be.owed.answered == OWED_EFFECT) and s.be.owed.answered != OWED_REPLAY:
+                    pins = virtual_complete(r, c, s, v.at + 5, size - 6)
+                    if pins and c != NULL:
+                        session_pin(r, c, pins)
             elif kind == p.PARAMETER_STATUS:
-                if not _reported(r, s, v.at, size):
+                ours = s.replaying and owed_argument(&s.be.owed) == OWED_REPLAY
+                if not _reported(r, s, v.at, size, ours):
                     step = VIOLATION
                     break
+                if ours:
+                    step = SWALLOW
             elif kind == p.NOTIFICATION_RESPONSE:
                 # the client knows its own session by the pid we told it
                 if c != NULL and load_u32(v.at + 5) == s.backend_pid:
                     store_u32(<uint8_t*>v.at + 5, c.pid)
-            elif kind == p.PARSE_COMPLETE:
+            elif kind == p.PARSE_COMPLETE or kind == p.CLOSE_COMPLETE:
                 if s.be.owed.answered:
-                    prepared_answered(c, s)
+                    prepared_answered(r, c, s)
+            elif kind == p.PORTAL_SUSPENDED:
+                if s.be.owed.answered:
+                    session_pin(r, c, virtual_suspended(r, c, s))
+            elif kind == p.DATA_ROW:
+                if s.be.owed.answered == OWED_ASK and c != NULL and c.asked != NULL:
+                    if not virtual_answer(r, c, s, v.at, size):
+                        session_pin(r, c, SETTING)
             elif kind == p.COPY_BOTH_RESPONSE:
                 if c != NULL:
                     session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_REPLICATION)
             elif kind == p.ERROR_RESPONSE:
+                s.errored = 1
+                if s.be.owed.answered == OWED_REPLAY:
+                    refused = True
+                    tell(r, EVENT_REFUSED, s.pool.id, s.id, 0 if c == NULL else c.slot, v.at, size)
                 if s.be.owed.n_lost:
                     prepared_lost(r, c, s)
                 if memcmp(&s.be.sqlstate[0], b"0A000", 5) == 0 or memcmp(&s.be.sqlstate[0], b"26000", 5) == 0:
@@ -116,6 +200,10 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_COPY_IN_DOUBT)
                 elif c == NULL and owed_count(&s.be.owed) == 0 and not s.be.owed.skipping:
                     unasked = True
+                if c != NULL and s.be.ends and step == FORWARD and (
+                    memcmp(&s.be.sqlstate[0], b"42P05", 5) == 0 or memcmp(&s.be.sqlstate[0], b"26000", 5) == 0
+                ) and _in_its_words(r, c, s, run, v.at, size):
+                    run = v.at + size
         if step == SWALLOW:
             if c != NULL:
                 _to_client(c, run, v.at)
@@ -131,6 +219,12 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
         return
     if c != NULL and c.ch.broken:
         schedule(r, &c.ch)
+    if refused:
+        # its settings cannot be had any more (a role that is gone …): under others its requests must not run
+        s.condemned = CloseReason.SERVER_STATE_UNKNOWN
+        if c != NULL:
+            client_end(r, c, CloseReason.CLIENT_STATE_LOST)
+            return
     if c == NULL and s.be.fatal:
         server_close(r, s, CloseReason.SERVER_FATAL, b"")
         return

@@ -17,6 +17,8 @@ cdef enum Event_:
     EVENT_LOG = 9
     EVENT_FORGET = 10            # what was learnt about this pool's server no longer holds
     EVENT_POOL_EMPTY = 11        # neither clients nor servers for a minute
+    EVENT_UNPINNED = 12
+    EVENT_REFUSED = 13           # a server would not take a client's settings: its ErrorResponse
 
 cdef enum Message_:
     MESSAGE_CANCEL = 1           # between workers: CancelMessage
@@ -40,6 +42,8 @@ cdef void schedule(Relay_ *r, Chan *ch) noexcept nogil
 cdef bint session_borrow(Relay_ *r, Client *c) noexcept nogil
 cdef void session_settle(Relay_ *r, Server *s) noexcept nogil
 cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil
+cdef void session_unpin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil
+cdef void session_cancel_now(Relay_ *r, Server *s) noexcept nogil
 cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size, uint64_t heard) noexcept nogil
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil
 cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil

@@ -20,13 +20,14 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, strcmp, strlen
 
 from proxy._reasons cimport CloseReason, PinReason
-from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, store_u32
+from proxy._wire cimport iobuf_free, iobuf_len, store_u32
 from proxy.dataplane._chan cimport chan_close, chan_half_close, chan_send, chan_unsent
 from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail_put
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
     pool_should_yield, pool_take_idle, target_longest_idle,
 )
+from proxy.dataplane._virtual cimport virtual_ask, virtual_attach, virtual_free, virtual_unsure
 from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Letter, Pool, REFUSE_NEXT, REFUSE_NONE,
     Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, SERVER_PARTING, Server, Target, linked, list_append, list_empty,
@@ -34,8 +35,8 @@ from proxy.dataplane._state cimport (
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free
-from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, owed_count, owed_request
-from proxy.pgsql._params cimport params_difference, params_drop, params_share
+from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, owed_at, owed_count, owed_request
+from proxy.pgsql._params cimport params_drop, params_share
 from proxy.pgsql._statements cimport known_free, names_free, statement_drop
 from proxy.shm._fields cimport (
     EP_BORROW_TIMEOUTS, EP_CANCELS_DROPPED, EP_CANCELS_FORWARDED, EP_CLIENT_CLOSES, EP_CLIENTS_WAITING,
@@ -77,7 +78,6 @@ cdef void schedule(Relay_ *r, Chan *ch) noexcept nogil:
 # ---------------------------------------------------------------- borrow and give back
 
 cdef void _attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
-    cdef IoBuf news
     s.client = c
     s.state = SERVER_BUSY
     s.borrows += 1
@@ -86,17 +86,7 @@ cdef void _attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
     c.sent_at = r.now
     word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, 1)
     histogram_add(c.ep + EP_DATABASE_CONNECTIONS_BORROW_LATENCY, (r.now - c.asked_at) // 1000)
-    if s.params != c.told:
-        news.data = NULL
-        news.pos = news.end = news.cap = 0
-        params_difference(c.told, s.params, &news)
-        if news.end:
-            chan_send(&c.ch, news.data, news.end)
-            iobuf_free(&news)
-        params_drop(&r.params, c.told)
-        c.told = params_share(s.params)
-        c.fe.std_strings = s.params.std_strings
-        c.fe.ascii_safe = s.params.ascii_safe
+    virtual_attach(r, c, s)
 
 
 cdef void _detach(Relay_ *r, Server *s) noexcept nogil:
@@ -178,6 +168,8 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         return
     if c.fe.kind != 0 or c.unsynced or c.resume:
         return
+    if c.asked != NULL and virtual_ask(r, c, s):
+        return                   # comes back here when the answer has come
     if c.pins or c.unnamed_kept:
         if c.expired:
             client_end(r, c, c.expired)
@@ -362,6 +354,17 @@ cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil:
         word_add(c.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, 1)
 
 
+cdef void session_unpin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil:
+    """What had pinned is gone."""
+    c.pins &= ~reasons
+    if c.pins or c.server == NULL or not c.server.pinned:
+        return
+    c.server.pinned = 0
+    word_add(c.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, -1)
+    tell(r, EVENT_UNPINNED, c.slot, c.server.id, <int64_t>((r.now - c.pinned_at) // 1000000), NULL, 0)
+    c.pinned_at = 0
+
+
 # ---------------------------------------------------------------- cancel
 
 cdef bint _same_key(const uint8_t *a, const uint8_t *b, Py_ssize_t n) noexcept nogil:
@@ -399,9 +402,19 @@ cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t siz
         client_refuse(r, c, CloseReason.CLOSE_NONE)
     elif c.server != NULL and owed_count(&c.server.be.owed) and c.server.cancels < CANCELS_PER_SERVER and c.server.key_size:
         word_add(c.ep + EP_CANCELS_FORWARDED, 1)
-        _ask_cancel(r, c.server)
+        if owed_at(&c.server.be.owed, 0) == (OWED_QUERY | OWED_SWALLOW):
+            c.server.cancel_later = 1        # it would hit a request of ours: when that is answered
+        else:
+            _ask_cancel(r, c.server)
     else:
         word_add(c.ep + EP_CANCELS_DROPPED, 1)
+
+
+cdef void session_cancel_now(Relay_ *r, Server *s) noexcept nogil:
+    """A request of ours has been answered while a cancel waited: does it still mean what comes next?"""
+    s.cancel_later = 0
+    if owed_count(&s.be.owed) and owed_at(&s.be.owed, 0) != (OWED_QUERY | OWED_SWALLOW):
+        _ask_cancel(r, s)
 
 
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil:
@@ -431,7 +444,14 @@ cdef void _abandon(Relay_ *r, Server *s, bint polite) noexcept nogil:
     cdef bint pinned = c.pins != 0 or c.unnamed_kept
     cdef bint doubtful = s.be.owed.in_doubt or s.be.owed.skipping or s.be.fatal or s.ch.broken or chan_unsent(&s.ch)
     cdef bint asked = owed_count(&s.be.owed) != 0
+    # what its requests under way will change, nobody will see; what it has changed in an open transaction, goes with that
+    cdef bint unknown = virtual_unsure(c) or (asked and (s.stirred or s.replaying)) or s.reported
     _detach(r, s)
+    if unknown and not s.condemned:
+        s.condemned = CloseReason.SERVER_STATE_UNKNOWN
+    if not asked:
+        params_drop(&r.params, s.now)
+        s.now = params_share(s.kept)
     if asked and s.key_size and not polite:
         _ask_cancel(r, s)
     if half or doubtful or (pinned and not asked):
@@ -522,6 +542,7 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
     chan_close(&c.ch)
     params_drop(&r.params, c.told)
     c.told = NULL
+    virtual_free(r, c)
     statement_drop(&r.statements, c.unnamed)
     c.unnamed = NULL
     names_free(&c.names, &r.statements)
@@ -590,7 +611,10 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
     r.n_servers -= 1
     tell(r, EVENT_SERVER_CLOSED, pool.id, s.id, reason, why, 0 if why == NULL else <Py_ssize_t>strlen(why))
     params_drop(&r.params, s.params)
-    s.params = NULL
+    params_drop(&r.params, s.born)
+    params_drop(&r.params, s.now)
+    params_drop(&r.params, s.kept)
+    s.params = s.born = s.now = s.kept = NULL
     backend_free(&s.be)
     known_free(&s.known)
     s.pool = NULL

@@ -82,6 +82,12 @@ cpdef enum RefuseState:
     REFUSE_NEXT = 1              # the request at hand is answered by `refuse_with`
     REFUSE_TO_SYNC = 2           # the error is out; everything up to Sync is skipped
 
+cdef struct Flight:              # a request under way whose text changes the virtual session
+    Statement *text
+    uint32_t done                # of its statements: so many are complete
+    uint32_t at                  # in its effects: the next one
+    uint8_t of_query             # ends with ReadyForQuery; else an Execute
+
 cdef struct Client:
     Chan ch                      # first: a Chan* of a client is a Client*
     Link place                   # Pool.waiting or Relay.closing, by state; else on no list
@@ -97,6 +103,10 @@ cdef struct Client:
     uint8_t busy                 # a request is under way: latency is being measured
     uint8_t expired              # CloseReason: close for it at the end of the transaction
     uint8_t unnamed_kept         # the unnamed statement is too large to be prepared again: the server stays
+    uint8_t hold                 # the message at hand waits for an answer to what has been sent before it
+    uint8_t portal_known         # what the unnamed portal runs is in the books, and cannot end a transaction
+    uint8_t named_effects        # a portal with a name may run something that changes the virtual session
+    uint8_t asking               # the server has been asked for the values of `asked`
     uint8_t tls_on
     uint8_t key_size
     uint8_t key[32]              # of our own making, for CancelRequest
@@ -107,6 +117,17 @@ cdef struct Client:
     Server *server
     Pool *pool
     ParamSet *told               # the ParameterStatus values this client has seen
+    ParamSet *base               # settings: what the session began with, by startup packet
+    ParamSet *now                # … what they are, as far as answers have come
+    ParamSet *kept               # … as of the last end of a transaction
+    ParamSet *meaning            # … of `now`, those on which the analysis of a statement may depend
+    ParamSet *asked              # names whose values only the server knows
+    ParamSet *touched            # names that were changed in the transaction
+    Flight *flights              # oldest first
+    uint32_t n_flights
+    uint32_t flight_room
+    uint64_t unpin               # pins that end if the transaction is kept
+    Statement *portal            # what the unnamed portal runs, if that changes the virtual session
     Statement *unnamed
     Names names                  # of its prepared statements
     uint64_t pins                # bit per PinReason
@@ -116,6 +137,7 @@ cdef struct Client:
     uint64_t asked_at            # when the request under way arrived
     uint64_t sent_at             # when it went to the server
     uint64_t pinned_at
+    uint64_t audit_at            # when its server is to be asked whether what had pinned is still there; 0: not
     uint64_t idle_timeout        # 0: none
     Line *line
     uint64_t life_ends           # 0: never
@@ -146,6 +168,11 @@ cdef struct Server:
     uint8_t condemned            # CloseReason: to be closed, not lent, once it is idle
     uint8_t copy_failed          # CopyFail has been sent during cleanup
     uint8_t uncertain            # more may be prepared there than `known` says
+    uint8_t cancel_later         # a cancel waits for the answer to a request of ours
+    uint8_t replaying            # Query messages of ours under way that establish its client's settings
+    uint8_t errored              # an error came since the last ReadyForQuery
+    uint8_t stirred              # settings may have changed since the last end of a transaction
+    uint8_t reported             # … and the server has said so of one
     uint16_t key_size
     uint8_t key[256]             # BackendKeyData of the database
     uint32_t backend_pid
@@ -158,7 +185,10 @@ cdef struct Server:
     Client *client
     Pool *pool                   # until it parts
     Target *target
-    ParamSet *params
+    ParamSet *params             # what it reports
+    ParamSet *born               # what it reported at its login
+    ParamSet *now                # settings that differ from those of its login
+    ParamSet *kept               # … as of the last end of a transaction
     uint64_t opened_at
     uint64_t idle_since
     uint64_t life_ends

@@ -25,6 +25,7 @@ from proxy.errors import (
     ProtocolViolation,
     QueryCanceled,
     ServerLost,
+    SessionStateLost,
 )
 from proxy.model import EngineFamily, Proxy, Snapshot, Target
 from proxy.pgsql.messages import error_response, parse_error
@@ -61,6 +62,7 @@ def relay_errors() -> dict[CloseReason, bytes]:
         CloseReason.CLIENT_KILLED: error_response(KilledByOperator()),
         CloseReason.SERVER_LOST: error_response(ServerLost()),
         CloseReason.ENDPOINT_REMOVED: error_response(EndpointRemoved()),
+        CloseReason.CLIENT_STATE_LOST: error_response(SessionStateLost()),
         CloseReason.CLOSE_NONE: error_response(QueryCanceled()),
     }
 
@@ -198,6 +200,19 @@ class Front:
                 log.warning("The database ended a connection: %s", parse_error(error[5:]), extra={"server": server_id})
             case ("pinned", slot, server_id, reason):
                 self._on_pinned(slot, server_id, PinReason(reason))
+            case ("unpinned", slot, server_id, seconds):
+                self._on_unpinned(slot, server_id, seconds)
+            case ("refused", _, server_id, slot, error):
+                words = "The settings of the client's session were refused on another database connection: %s"
+                guest = self.doorman.guests.get(slot)
+                self.journal.note(
+                    logging.WARNING,
+                    words,
+                    parse_error(error[5:]).message,
+                    endpoint=guest.gate.name if guest else "",
+                    client=self.doorman.pid(slot),
+                    server=server_id,
+                )
             case ("dump", request, rows):
                 waiting = self._dumps.pop(request, None)
                 if waiting is not None and not waiting.done():
@@ -240,6 +255,17 @@ class Front:
             "session. The proxy can't reuse this connection until the session ends. Reason: %s",
             server_id,
             text(reason),
+            endpoint=guest.gate.name if guest else "",
+            client=self.doorman.pid(slot),
+            server=server_id,
+        )
+
+    def _on_unpinned(self, slot: int, server_id: int, seconds: float) -> None:
+        guest = self.doorman.guests.get(slot)
+        self.journal.note(
+            logging.INFO,
+            "The database connection was released to the connection pool: what had pinned the session for %.1f s is gone.",
+            seconds,
             endpoint=guest.gate.name if guest else "",
             client=self.doorman.pid(slot),
             server=server_id,

@@ -1,7 +1,7 @@
 """The server's side of PostgreSQL protocol 3, after login: sans-IO, knows no socket, session or client.
 
 `backend_step` answers for the first `n` bytes of a `View`: FORWARD or SWALLOW (the queue of replies owed decides), NEED_DATA, or
-VIOLATION. Four kinds of message are shown whole, because somebody must read or change them: ReadyForQuery,
+VIOLATION. Five kinds of message are shown whole, because somebody must read or change them: ReadyForQuery, CommandComplete,
 NotificationResponse, ParameterStatus, and the head of an ErrorResponse. Everything else may pass in pieces; runs of
 DataRow and CopyData pass in one step.
 
@@ -60,6 +60,8 @@ cdef inline bint _length_fits(uint8_t kind, uint32_t length) noexcept nogil:
         return 10 <= length <= MAX_WHOLE
     if kind == p.PARAMETER_STATUS:
         return 6 <= length <= MAX_WHOLE
+    if kind == p.COMMAND_COMPLETE:
+        return 5 <= length <= MAX_WHOLE
     if (
         kind == p.PARSE_COMPLETE or kind == p.BIND_COMPLETE or kind == p.CLOSE_COMPLETE or kind == p.NO_DATA
         or kind == p.PORTAL_SUSPENDED or kind == p.EMPTY_QUERY_RESPONSE or kind == p.COPY_DONE
@@ -128,7 +130,10 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
             b.fault = BE_BAD_LENGTH
             return VIOLATION
         if have < <Py_ssize_t>length + 1:
-            if kind == p.READY_FOR_QUERY or kind == p.NOTIFICATION_RESPONSE or kind == p.PARAMETER_STATUS:
+            if (
+                kind == p.READY_FOR_QUERY or kind == p.NOTIFICATION_RESPONSE or kind == p.PARAMETER_STATUS
+                or kind == p.COMMAND_COMPLETE
+            ):
                 return NEED_DATA
             if kind == p.ERROR_RESPONSE and have < ERROR_HEAD:
                 return NEED_DATA

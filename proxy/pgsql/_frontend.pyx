@@ -204,7 +204,7 @@ cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogi
         f.ends = 1
         if f.kind == p.QUERY or (f.kind == p.PARSE and not (f.defer and f.whole)):
             f.touches = lex_end(&f.lex)
-            if f.named and not f.defer:
+            if f.named:
                 f.touches |= <uint64_t>1 << <int>PinReason.PIN_PREPARED_PROTOCOL
         f.kind = 0
     return FORWARD

@@ -29,10 +29,14 @@ cpdef enum CopyState:
     COPY_BOTH = 3
 
 cdef enum OwedArgument_:
-    OWED_OWN = 0x40000000        # of a Parse: the client's own, not one of ours in front of a Bind
+    OWED_EFFECT = 0x80000000     # of a Query or Execute: what it runs changes the virtual session
+    OWED_REPLAY = 0x80000001     # of a Query of ours: settings for what comes behind it
+    OWED_ASK = 0x80000002        # of a Query of ours: its one row is read
+    OWED_OWN = 0x40000000        # of a Parse or Close: the client's own, not one of ours in front of a Bind
     OWED_UNNAMED = 0x20000000    # of a Parse: the unnamed statement
     OWED_GONE = 0x10000000       # of a Close of ours: if it is skipped, the statement is still there
-    OWED_STATEMENT = 0x0FFFFFFF  # the statement's number
+    OWED_DUPLICATE = 0x08000000  # of a Parse: of a name that is taken, sent so that the server says so
+    OWED_STATEMENT = 0x07FFFFFF  # the statement's number
 
 cdef struct Owed:
     uint64_t *ring               # kind and flags in the low byte, an argument in the upper half
@@ -40,9 +44,9 @@ cdef struct Owed:
     uint32_t count
     uint32_t cap                 # a power of two
     uint64_t small[16]
-    uint32_t *lost               # arguments of the Parses that failed or were skipped, since somebody last looked
+    uint32_t *lost               # arguments of requests that failed or were skipped, since somebody last looked
     uint32_t n_lost
-    uint32_t answered            # argument of the Parse that this reply completes; 0 if it completes none
+    uint32_t answered            # argument of the request that this reply belongs to; 0: none, or it has none
     uint8_t skipping             # an extended-protocol error: the server ignores everything up to a Sync not yet sent
     uint8_t copy                 # CopyState of the request at the head
     uint8_t in_doubt             # how many ReadyForQuery are to come is not known: never reuse the server
@@ -54,6 +58,10 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil
 
 cdef inline uint8_t owed_at(const Owed *o, uint32_t i) noexcept nogil:
     return <uint8_t>o.ring[(o.head + i) & (o.cap - 1)]
+
+cdef inline uint32_t owed_argument(const Owed *o) noexcept nogil:
+    """Of the request whose answer comes next."""
+    return <uint32_t>(o.ring[o.head] >> 32) if o.count else 0
 
 cdef inline uint32_t owed_count(const Owed *o) noexcept nogil:
     return o.count

@@ -9,8 +9,8 @@ Rules, from PostgreSQL's `postgres.c` and the manual's "Message Flow" (54.2):
 * During copy-in the server ignores `Sync` and `Flush` (libpq relies on it). A Sync sent between the COPY's request and its
   CopyDone is therefore only *maybe* answered: not at all if the COPY succeeds; if the COPY fails, that depends on how far
   the server had read, which nobody outside can know: `in_doubt`.
-* A Parse carries the number of its statement, so that whoever keeps books of what is prepared where learns whether it was
-  `answered`, or `lost` because it failed or was skipped.
+* A request may carry an argument (a Parse the number of its statement), so that whoever keeps books of it learns whether it
+  was `answered`, or `lost` because it failed or was skipped.
 * NoticeResponse, ParameterStatus and NotificationResponse may come at any time and belong to no request.
 """
 
@@ -99,7 +99,7 @@ cdef int _push(Owed *o, uint64_t entry) noexcept nogil:
 
 
 cdef int owed_request(Owed *o, uint8_t entry, uint32_t argument) noexcept nogil:
-    """A request goes to the server. `argument`: of a Parse, its statement (OwedArgument_). 0, or -1 if the queue cannot grow."""
+    """A request goes to the server. `argument`: see OwedArgument_. 0, or -1 if the queue cannot grow."""
     cdef uint8_t kind = entry & OWED_KIND
     cdef uint32_t i
     if o.in_doubt or kind == OWED_NOTHING:
@@ -165,6 +165,7 @@ cdef Verdict _error(Owed *o) noexcept nogil:
     _drop_copy_ends(o)
     if o.count == 0:
         return REPLY_FORWARD     # asynchronous, e.g. FATAL 57P01; the connection ends behind it
+    o.answered = owed_argument(o)
     kind = owed_at(o, 0)
     # the failure of a Parse of ours in front of a Bind is the Bind's: the client gets it in its place
     if kind & OWED_SWALLOW and (kind & OWED_KIND) != OWED_PARSE:
@@ -203,6 +204,7 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
     if o.count == 0:
         return REPLY_VIOLATION   # an answer nobody asked for
     head = owed_at(o, 0)
+    o.answered = owed_argument(o)
     verdict = REPLY_SWALLOW if head & OWED_SWALLOW else REPLY_FORWARD
     want = head & OWED_KIND
 
@@ -242,7 +244,6 @@ cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
         return REPLY_VIOLATION
 
     if want == OWED_PARSE and kind == p.PARSE_COMPLETE:
-        o.answered = <uint32_t>(o.ring[o.head] >> 32)
         _answered(o)
         return verdict
     if want == OWED_BIND and kind == p.BIND_COMPLETE:

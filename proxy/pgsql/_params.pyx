@@ -7,20 +7,12 @@ A set is the concatenation of its ParameterStatus messages, sorted by name. All 
 are not such messages, or when memory is exhausted.
 """
 
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
-from proxy._wire cimport Reader, iobuf_free, iobuf_put, load_u32, read_cstr, reader
+from proxy._wire cimport Reader, iobuf_free, iobuf_put, load_u32, read_cstr, reader, store_u32
 from proxy.pgsql cimport _protocol as p
-
-cdef struct Item:                # one ParameterStatus message
-    const uint8_t *at
-    Py_ssize_t size              # whole message
-    const uint8_t *name
-    Py_ssize_t name_size
-    const uint8_t *value
-    Py_ssize_t value_size
-
 
 cdef bint _item(const uint8_t *at, const uint8_t *end, Item *item) noexcept nogil:
     """The message at `at`; False at the end or where it is malformed."""
@@ -39,7 +31,7 @@ cdef bint _item(const uint8_t *at, const uint8_t *end, Item *item) noexcept nogi
     return r.ok and r.at == r.end
 
 
-cdef int _order(const Item *a, const Item *b) noexcept nogil:
+cdef int params_order(const Item *a, const Item *b) noexcept nogil:
     cdef int c = memcmp(a.name, b.name, min(a.name_size, b.name_size))
     if c:
         return c
@@ -143,7 +135,7 @@ cdef ParamSet *params_with(ParamTable *t, ParamSet *old, const uint8_t *message,
         at = &old.data[0]
         end = at + old.size
     while at != NULL and _item(at, end, &item):
-        order = _order(&fresh, &item)
+        order = params_order(&fresh, &item)
         if order <= 0 and not placed:
             placed = True
             if iobuf_put(&merged, fresh.at, fresh.size) < 0:
@@ -163,6 +155,67 @@ cdef ParamSet *params_with(ParamTable *t, ParamSet *old, const uint8_t *message,
     return s
 
 
+cdef ParamSet *params_put(
+    ParamTable *t, ParamSet *old, const uint8_t *name, Py_ssize_t n, const uint8_t *value, Py_ssize_t m,
+) noexcept nogil:
+    """`old` with `name` at `value`, neither of which has a NUL. As params_with."""
+    cdef IoBuf message
+    cdef uint8_t head[5]
+    cdef ParamSet *s = NULL
+    message.data = NULL
+    message.pos = message.end = message.cap = 0
+    head[0] = p.PARAMETER_STATUS
+    store_u32(&head[1], <uint32_t>(n + m) + 6)
+    if (
+        iobuf_put(&message, &head[0], 5) == 0 and iobuf_put(&message, name, n) == 0 and iobuf_put(&message, b"", 1) == 0
+        and iobuf_put(&message, value, m) == 0 and iobuf_put(&message, b"", 1) == 0
+    ):
+        s = params_with(t, old, message.data, message.end)
+    iobuf_free(&message)
+    return s
+
+
+cdef ParamSet *params_without(ParamTable *t, ParamSet *old, const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    """`old` without `name`; NULL as a set is the empty one. As params_with, but NULL may be the result; see `params_get`."""
+    cdef IoBuf left
+    cdef Item item
+    cdef Py_ssize_t at = 0
+    cdef ParamSet *s
+    if old == NULL or params_get(old, <const char*>name, n, &at) == NULL:
+        return old
+    left.data = NULL
+    left.pos = left.end = left.cap = 0
+    at = 0
+    while params_next(old, &at, &item):
+        if not _is(item.name, item.name_size, <const char*>name, n) and iobuf_put(&left, item.at, item.size) < 0:
+            iobuf_free(&left)
+            return old
+    s = NULL if left.end == 0 else params_intern(t, left.data, left.end)
+    iobuf_free(&left)
+    params_drop(t, old)
+    return s
+
+
+cdef const uint8_t *params_get(const ParamSet *s, const char *name, Py_ssize_t n, Py_ssize_t *size) noexcept nogil:
+    """The value of `name`, or NULL if it is not there."""
+    cdef Item item
+    cdef Py_ssize_t at = 0
+    size[0] = 0
+    while params_next(s, &at, &item):
+        if _is(item.name, item.name_size, name, n):
+            size[0] = item.value_size
+            return item.value
+    return NULL
+
+
+cdef bint params_next(const ParamSet *s, Py_ssize_t *at, Item *item) noexcept nogil:
+    """The item at `at`, which moves on; False at the end."""
+    if s == NULL or not _item(&s.data[0] + at[0], &s.data[0] + s.size, item):
+        return False
+    at[0] += item.size
+    return True
+
+
 cdef int params_difference(const ParamSet *told, const ParamSet *now, IoBuf *out) noexcept nogil:
     """Appends to `out` the messages of `now` that `told` lacks or has with another value. 0, or -1."""
     cdef Item was, item
@@ -178,7 +231,7 @@ cdef int params_difference(const ParamSet *told, const ParamSet *now, IoBuf *out
     while _item(at, &now.data[0] + now.size, &item):
         order = 1
         while old != NULL and _item(old, old_end, &was):
-            order = _order(&was, &item)
+            order = params_order(&was, &item)
             if order >= 0:
                 break
             old += was.size

@@ -2,6 +2,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from proxy.pgsql._params cimport ParamSet, ParamTable
+from proxy.sql._effects cimport Effects
+
 cdef enum:
     STATEMENT_NAME_BYTES = 20    # of the name a statement has on every server, NUL included
 
@@ -11,13 +14,22 @@ cdef struct Statement:
     Statement *older
     uint64_t hash
     uint64_t touches             # what the lexer found in its text
+    Effects *effects             # what it does to the session; NULL: nothing, or not read yet
+    ParamSet *meaning            # the settings its analysis may depend on
     uint32_t id
     uint32_t refs
     uint32_t size
-    uint8_t flags                # the session's std_strings and ascii_safe, which the lexing depends on
+    uint8_t flags                # StatementFlags_
     uint8_t data[1]              # the Parse message behind its name: text, NUL, parameter types
 
+cdef enum StatementFlags_:
+    STD_STRINGS = 1              # of the session: the lexing depends on it
+    ASCII_SAFE = 2
+    OF_QUERY = 4                 # the text of a Query, kept for its effects
+    PRIVATE = 8                  # analysed while its settings were not known for certain: never shared
+
 cdef struct StatementTable:
+    ParamTable *params
     Statement *buckets[4096]
     Statement *newest            # unreferenced
     Statement *oldest
@@ -31,12 +43,25 @@ cdef struct Name:                # what one client calls a statement
     Statement *statement
     uint32_t hash
     uint32_t size
-    uint8_t confirmed            # the server has said ParseComplete
+
+cdef struct Change:              # to a name, under way to the server: made when the server has answered
+    char *name
+    uint32_t size
+    uint32_t batch               # the server's, in which it was sent
+    Statement *statement         # NULL: closed
+
+cdef enum NameState:
+    NAME_ABSENT = 0
+    NAME_PRESENT = 1
+    NAME_UNSURE = 2              # depends on an answer that has not come, to an earlier batch
 
 cdef struct Names:
     Name *slots
     uint32_t cap                 # a power of two, or 0
     uint32_t count
+    Change *changes              # oldest first
+    uint32_t n_changes
+    uint32_t room
 
 cdef struct Known:               # a statement on one server
     uint32_t id
@@ -49,18 +74,26 @@ cdef struct KnownSet:
     uint32_t cap
     uint32_t count
 
-cdef void statements_init(StatementTable *t) noexcept nogil
+cdef void statements_init(StatementTable *t, ParamTable *params) noexcept nogil
 cdef void statements_free(StatementTable *t) noexcept nogil
-cdef Statement *statement_intern(StatementTable *t, const uint8_t *body, Py_ssize_t n, uint8_t flags, bint *fresh) noexcept nogil
+cdef Statement *statement_intern(
+    StatementTable *t, const uint8_t *body, Py_ssize_t n, uint8_t flags, ParamSet *meaning, bint *fresh,
+) noexcept nogil
 cdef void statement_share(StatementTable *t, Statement *s) noexcept nogil
 cdef void statement_drop(StatementTable *t, Statement *s) noexcept nogil
 cdef Py_ssize_t statement_name(uint32_t id, uint8_t *name) noexcept nogil
 
-cdef Statement *names_get(const Names *m, const uint8_t *name, Py_ssize_t n) noexcept nogil
+cdef NameState names_look(
+    const Names *m, const uint8_t *name, Py_ssize_t n, uint32_t batch, Statement **found,
+) noexcept nogil
 cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n, Statement *s) noexcept nogil
+cdef int names_change(
+    Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n, Statement *s, uint32_t batch,
+) noexcept nogil
+cdef void names_answered(Names *m, StatementTable *t, bint happened) noexcept nogil
 cdef void names_remove(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n) noexcept nogil
-cdef void names_confirm(Names *m, uint32_t id) noexcept nogil
-cdef void names_forget(Names *m, StatementTable *t, uint32_t id) noexcept nogil
+cdef const char *names_of(const Names *m, uint32_t id, uint32_t *size) noexcept nogil
+cdef void names_clear(Names *m, StatementTable *t) noexcept nogil
 cdef void names_free(Names *m, StatementTable *t) noexcept nogil
 
 cdef Known *known_get(const KnownSet *k, uint32_t id) noexcept nogil

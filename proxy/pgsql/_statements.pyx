@@ -5,15 +5,18 @@ Three tables:
 * `StatementTable`, one per relay thread: every statement in use, interned by text and parameter types. A statement has one name
   on all servers ("slw_" and its number), whatever its clients call it. What nobody refers to is kept for a while, so that
   the next client that prepares the same text costs no lexing.
-* `Names`, one per client: what this client calls which statement.
+* `Names`, one per client: what this client calls which statement. What it defines and closes counts when the server has
+  answered; until then it waits among the `changes`, in the order in which the answers will come.
 * `KnownSet`, one per server: which statements have been prepared there, and when each was last used.
 
 All three are hash tables with open addressing or chains; none allocates on a hit.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from proxy.pgsql._params cimport ParamSet, ParamTable, params_drop, params_init, params_share
 
 cdef enum Bounds_:
     UNUSED_STATEMENTS = 2048     # kept without a client
@@ -41,8 +44,9 @@ cdef inline uint64_t _hash(const uint8_t *p, Py_ssize_t n, uint64_t seed) noexce
 
 # ---------------------------------------------------------------- statements
 
-cdef void statements_init(StatementTable *t) noexcept nogil:
+cdef void statements_init(StatementTable *t, ParamTable *params) noexcept nogil:
     memset(t, 0, sizeof(StatementTable))
+    t.params = params
     t.next_id = 1
 
 
@@ -66,6 +70,8 @@ cdef void _delete(StatementTable *t, Statement *s) noexcept nogil:
         link = &link[0].next
     link[0] = s.next
     t.count -= 1
+    params_drop(t.params, s.meaning)
+    free(s.effects)
     free(s)
 
 
@@ -106,13 +112,19 @@ cdef void statement_drop(StatementTable *t, Statement *s) noexcept nogil:
         _delete(t, old)
 
 
-cdef Statement *statement_intern(StatementTable *t, const uint8_t *body, Py_ssize_t n, uint8_t flags, bint *fresh) noexcept nogil:
-    """The statement with this body; one reference is the caller's. `fresh`: `touches` is still to be set. NULL without memory."""
+cdef Statement *statement_intern(
+    StatementTable *t, const uint8_t *body, Py_ssize_t n, uint8_t flags, ParamSet *meaning, bint *fresh,
+) noexcept nogil:
+    """The statement with this body, analysed under these settings; one reference is the caller's. `fresh`: `touches` and
+    `effects` are still to be set. NULL without memory."""
     cdef uint64_t h = _hash(body, n, flags)
     cdef Statement *s = t.buckets[h & 4095]
     fresh[0] = False
     while s != NULL:
-        if s.hash == h and s.size == <uint32_t>n and s.flags == flags and memcmp(&s.data[0], body, n) == 0:
+        if (
+            s.hash == h and s.size == <uint32_t>n and s.flags == flags and s.meaning == meaning and not flags & PRIVATE
+            and memcmp(&s.data[0], body, n) == 0
+        ):
             statement_share(t, s)
             return s
         s = s.next
@@ -122,9 +134,11 @@ cdef Statement *statement_intern(StatementTable *t, const uint8_t *body, Py_ssiz
     s.newer = s.older = NULL
     s.hash = h
     s.touches = 0
+    s.effects = NULL
+    s.meaning = params_share(meaning)
     s.id = t.next_id
-    # the upper bits are flags beside the number in the queue of replies owed; it comes round after 268 million statements
-    t.next_id = t.next_id + 1 if t.next_id < 0x0FFFFFFF else 1
+    # the upper bits are flags beside the number in the queue of replies owed; it comes round after 134 million statements
+    t.next_id = t.next_id + 1 if t.next_id < 0x07FFFFFF else 1
     s.refs = 1
     s.size = <uint32_t>n
     s.flags = flags
@@ -167,12 +181,24 @@ cdef Name *_find_name(const Names *m, const uint8_t *name, Py_ssize_t n, uint32_
     return NULL
 
 
-cdef Statement *names_get(const Names *m, const uint8_t *name, Py_ssize_t n) noexcept nogil:
-    cdef Name *found
-    if m.cap == 0:
-        return NULL
-    found = _find_name(m, name, n, <uint32_t>_hash(name, n, 0))
-    return NULL if found == NULL else found.statement
+cdef NameState names_look(
+    const Names *m, const uint8_t *name, Py_ssize_t n, uint32_t batch, Statement **found,
+) noexcept nogil:
+    """What `name` will mean when the server reads what is sent now, in `batch`."""
+    cdef Name *slot
+    cdef const Change *change
+    cdef uint32_t i
+    for i in range(m.n_changes):
+        change = &m.changes[m.n_changes - 1 - i]
+        if change.size == <uint32_t>n and memcmp(change.name, name, n) == 0:
+            if change.batch != batch:
+                return NAME_UNSURE
+            # in the same batch whatever fails takes what is behind it along
+            found[0] = change.statement
+            return NAME_PRESENT if change.statement != NULL else NAME_ABSENT
+    slot = NULL if m.cap == 0 else _find_name(m, name, n, <uint32_t>_hash(name, n, 0))
+    found[0] = NULL if slot == NULL else slot.statement
+    return NAME_PRESENT if slot != NULL else NAME_ABSENT
 
 
 cdef int _grow_names(Names *m) noexcept nogil:
@@ -202,7 +228,6 @@ cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t 
     if found != NULL:
         statement_drop(t, found.statement)
         found.statement = s
-        found.confirmed = 0
         return 0
     if (m.count + 1) * 4 > m.cap * 3 and _grow_names(m) < 0:
         statement_drop(t, s)
@@ -219,7 +244,6 @@ cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t 
     m.slots[i].size = <uint32_t>n
     m.slots[i].hash = h
     m.slots[i].statement = s
-    m.slots[i].confirmed = 0
     m.count += 1
     return 0
 
@@ -253,25 +277,67 @@ cdef void names_remove(Names *m, StatementTable *t, const uint8_t *name, Py_ssiz
         _remove_name(m, t, <uint32_t>(found - m.slots))
 
 
-cdef void names_confirm(Names *m, uint32_t id) noexcept nogil:
+cdef int names_change(
+    Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n, Statement *s, uint32_t batch,
+) noexcept nogil:
+    """`name` will mean `s` (NULL: nothing) if the server agrees; takes over the caller's reference. 0, or -1 without memory."""
+    cdef Change *grown
+    cdef char *copy = <char*>malloc(n + 1)
+    if copy != NULL and m.n_changes == m.room:
+        grown = <Change*>realloc(m.changes, (m.room * 2 + 4) * sizeof(Change))
+        if grown != NULL:
+            m.changes = grown
+            m.room = m.room * 2 + 4
+    if copy == NULL or m.n_changes == m.room:
+        free(copy)
+        statement_drop(t, s)
+        return -1
+    memcpy(copy, name, n)
+    m.changes[m.n_changes].name = copy
+    m.changes[m.n_changes].size = <uint32_t>n
+    m.changes[m.n_changes].statement = s
+    m.changes[m.n_changes].batch = batch
+    m.n_changes += 1
+    return 0
+
+
+cdef void names_answered(Names *m, StatementTable *t, bint happened) noexcept nogil:
+    """The oldest change has been answered: made, or (an error, skipped) not."""
+    cdef Change change
+    if m.n_changes == 0:
+        return
+    change = m.changes[0]
+    m.n_changes -= 1
+    memmove(m.changes, m.changes + 1, m.n_changes * sizeof(Change))
+    if m.n_changes == 0:
+        free(m.changes)
+        m.changes = NULL
+        m.room = 0
+    if not happened:
+        statement_drop(t, change.statement)
+    elif change.statement == NULL:
+        names_remove(m, t, <const uint8_t*>change.name, change.size)
+    else:
+        names_put(m, t, <const uint8_t*>change.name, change.size, change.statement)
+    free(change.name)
+
+
+cdef const char *names_of(const Names *m, uint32_t id, uint32_t *size) noexcept nogil:
+    """What this client calls that statement, or NULL. Cold."""
     cdef uint32_t i
     for i in range(m.cap):
         if m.slots[i].name != NULL and m.slots[i].statement.id == id:
-            m.slots[i].confirmed = 1
+            size[0] = m.slots[i].size
+            return m.slots[i].name
+    for i in range(m.n_changes):
+        if m.changes[i].statement != NULL and m.changes[i].statement.id == id:
+            size[0] = m.changes[i].size
+            return m.changes[i].name
+    return NULL
 
 
-cdef void names_forget(Names *m, StatementTable *t, uint32_t id) noexcept nogil:
-    """A Parse failed or was skipped: the names it was to define do not exist (edge case 21)."""
-    cdef uint32_t i = 0
-    while i < m.cap:
-        if m.slots[i].name != NULL and m.slots[i].statement.id == id and not m.slots[i].confirmed:
-            _remove_name(m, t, i)
-            i = 0                # the gap was closed by moving others
-        else:
-            i += 1
-
-
-cdef void names_free(Names *m, StatementTable *t) noexcept nogil:
+cdef void names_clear(Names *m, StatementTable *t) noexcept nogil:
+    """All that is defined; what is under way stays."""
     cdef uint32_t i
     for i in range(m.cap):
         if m.slots[i].name != NULL:
@@ -281,6 +347,12 @@ cdef void names_free(Names *m, StatementTable *t) noexcept nogil:
     m.slots = NULL
     m.cap = 0
     m.count = 0
+
+
+cdef void names_free(Names *m, StatementTable *t) noexcept nogil:
+    while m.n_changes:
+        names_answered(m, t, False)
+    names_clear(m, t)
 
 
 # ---------------------------------------------------------------- what a server knows
@@ -378,38 +450,57 @@ cdef void known_free(KnownSet *k) noexcept nogil:
 cdef class StatementsDoor:
     """The three tables for tests: one table of statements, one client, one server."""
     cdef StatementTable t
+    cdef ParamTable params
     cdef Names names
     cdef KnownSet known
 
     def __cinit__(self):
-        statements_init(&self.t)
+        params_init(&self.params)
+        statements_init(&self.t, &self.params)
 
     def __dealloc__(self):
         names_free(&self.names, &self.t)
         known_free(&self.known)
         statements_free(&self.t)
 
-    def put(self, bytes name not None, bytes body not None, int flags=3):
-        """-> (id, fresh)"""
-        cdef bint fresh
-        cdef Statement *s = statement_intern(&self.t, <const uint8_t*>body, len(body), <uint8_t>flags, &fresh)
+    cdef Statement *_intern(self, bytes body, int flags, bint *fresh) except NULL:
+        cdef Statement *s = statement_intern(&self.t, <const uint8_t*>body, len(body), <uint8_t>flags, NULL, fresh)
         if s == NULL:
             raise MemoryError
+        return s
+
+    def put(self, bytes name not None, bytes body not None, int flags=3):
+        """-> (id, fresh)"""
+        cdef bint fresh = False
+        cdef Statement *s = self._intern(body, flags, &fresh)
         number = s.id
         if names_put(&self.names, &self.t, <const uint8_t*>name, len(name), s) < 0:
             raise MemoryError
         return number, bool(fresh)
 
-    def get(self, bytes name not None):
-        cdef Statement *s = names_get(&self.names, <const uint8_t*>name, len(name))
-        return None if s == NULL else (s.id, (<const uint8_t*>&s.data[0])[:s.size])
+    def change(self, bytes name not None, bytes body, uint32_t batch=0):
+        """A Parse (or, without a body, a Close) has been sent."""
+        cdef bint fresh = False
+        cdef Statement *s = NULL
+        if body is not None:
+            s = self._intern(body, 3, &fresh)
+        if names_change(&self.names, &self.t, <const uint8_t*>name, len(name), s, batch) < 0:
+            raise MemoryError
+
+    def answered(self, bint happened): names_answered(&self.names, &self.t, happened)
+
+    def get(self, bytes name not None, uint32_t batch=0):
+        """(id, body), None, or "unsure"."""
+        cdef Statement *s = NULL
+        cdef NameState state = names_look(&self.names, <const uint8_t*>name, len(name), batch, &s)
+        if state == NAME_UNSURE:
+            return "unsure"
+        return None if state == NAME_ABSENT else (s.id, (<const uint8_t*>&s.data[0])[:s.size])
 
     def remove(self, bytes name not None):
         names_remove(&self.names, &self.t, <const uint8_t*>name, len(name))
 
-    def confirm(self, uint32_t id): names_confirm(&self.names, id)
-
-    def forget(self, uint32_t id): names_forget(&self.names, &self.t, id)
+    def clear(self): names_clear(&self.names, &self.t)
 
     def server_put(self, uint32_t id, uint32_t batch):
         cdef Known *k = known_put(&self.known, id)

@@ -3,7 +3,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 # the LEX_ bits of lex_end come with these, for whoever cimports this file
-from proxy.sql._rules cimport LEX_DROP_DATABASE, LEX_EMPTY, LEX_TRANSACTION_START, Rules
+from proxy.sql._rules cimport (
+    LEX_DROP_DATABASE, LEX_EFFECTS, LEX_EMPTY, LEX_ENDS, LEX_TRANSACTION_END, LEX_TRANSACTION_START, Rules,
+)
 
 cpdef enum Dialect:
     POSTGRESQL = 0

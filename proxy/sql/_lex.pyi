@@ -7,6 +7,9 @@ SIZE: int
 DROP_DATABASE: int
 TRANSACTION_START: int
 EMPTY: int
+EFFECTS: int
+TRANSACTION_END: int
+ENDS: int
 
 class Dialect(IntEnum):
     POSTGRESQL = 0

@@ -7,10 +7,16 @@ cdef extern from *:
     #define LEX_DROP_DATABASE     (UINT64_C(1) << 32)
     #define LEX_TRANSACTION_START (UINT64_C(1) << 33)
     #define LEX_EMPTY             (UINT64_C(1) << 34)
+    #define LEX_EFFECTS           (UINT64_C(1) << 35)
+    #define LEX_TRANSACTION_END   (UINT64_C(1) << 36)
+    #define LEX_ENDS              (UINT64_C(1) << 37)
     """
     const uint64_t LEX_DROP_DATABASE        # a database that must have no idle session: dropped, renamed, moved, copied
     const uint64_t LEX_TRANSACTION_START    # some statement is BEGIN or START TRANSACTION
     const uint64_t LEX_EMPTY                # blanks, comments and `;` only: the server answers EmptyQueryResponse
+    const uint64_t LEX_EFFECTS              # settings or prepared statements change: `_effects` reads how
+    const uint64_t LEX_TRANSACTION_END      # some statement could end a transaction block, also one that has failed
+    const uint64_t LEX_ENDS                 # what has pinned may be gone behind it: unlock, UNLISTEN, CLOSE, DROP, DISCARD
 
 cdef enum Token:
     T_WORD = 0           # unquoted identifier or keyword, not yet folded
@@ -24,9 +30,12 @@ cdef enum Token:
 
 cdef struct Rules:
     uint64_t mask        # 1 << PinReason, and the LEX_ bits
+    uint32_t statements  # that have ended, empty ones not counted: each is answered by one CommandComplete
+    uint32_t ended       # the empty ones included
     uint32_t depth       # of parentheses
     uint32_t call        # depth inside the set_config( ... ) being read; 0: none
     uint8_t hot          # every next token matters; otherwise only notable words and `;` do
+    uint8_t seen         # the statement is not empty
     uint8_t head         # how far the beginning of the statement is understood
     uint8_t prev         # the token just before, where it is a word of ours
     uint8_t commas       # of that set_config

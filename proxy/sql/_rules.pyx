@@ -11,8 +11,8 @@ A boring statement leaves all three at rest after its first word; then `hot` is 
 from libc.string cimport memcpy
 
 from proxy._reasons cimport (
-    PIN_ADVISORY_LOCK, PIN_CURSOR, PIN_DISCARD, PIN_DO_BLOCK, PIN_LISTEN, PIN_LOAD, PIN_PREPARED_SQL, PIN_ROLE,
-    PIN_SEQUENCE, PIN_SETTING, PIN_TEMPORARY_OBJECT, PIN_UNREADABLE,
+    PIN_ADVISORY_LOCK, PIN_CURSOR, PIN_DO_BLOCK, PIN_FUNCTION, PIN_LISTEN, PIN_LOAD, PIN_PREPARED_SQL, PIN_SEQUENCE,
+    PIN_TEMPORARY_OBJECT, PIN_UNREADABLE,
 )
 
 # ---------------------------------------------------------------- words
@@ -23,17 +23,17 @@ cdef enum Word:
     W_EXPLAIN, W_DROP, W_ALTER, W_BEGIN, W_LOCAL, W_GLOBAL, W_TRANSACTION, W_CONSTRAINTS, W_SESSION
     W_AUTHORIZATION, W_ROLE, W_WITH, W_HOLD, W_FOR, W_AS, W_SELECT, W_DEFAULT, W_INSERT_TAIL, W_EXPLAIN_OPTION
     W_REPLACE, W_TEMP, W_INTO, W_INSERT, W_DATABASE, W_IF, W_EXISTS, W_RENAME, W_TABLESPACE, W_TEMPLATE, W_TRUE
-    W_UESCAPE
+    W_UESCAPE, W_END, W_ROLLBACK, W_TO, W_ENDS
     W_INSERT_INTO        # INTO right behind INSERT or MERGE: what follows is a table's name
     W_INSERT_TEMP        # and that name is "temp", unless this is SELECT insert INTO TEMP name
     W_PG_TEMP            # from here on, quoting does not change the meaning
     W_SET_CONFIG         # from here on, functions
-    W_CALL_SETTING, W_CALL_LOCK, W_CALL_SEQUENCE
+    W_CALL_STATE, W_CALL_LOCK, W_CALL_UNLOCK, W_CALL_SEQUENCE
 
 cdef enum Head:
     H_REST = 0           # the beginning is understood
     H_START              # in front of the first word
-    H_SET, H_SET_MAYBE, H_SESSION, H_RESET, H_PREPARE, H_PREPARE_TRANSACTION, H_DECLARE, H_CREATE, H_EXPLAIN
+    H_SET, H_SET_MAYBE, H_ROLLBACK, H_PREPARE, H_PREPARE_TRANSACTION, H_DECLARE, H_CREATE, H_EXPLAIN
     H_DROP, H_DROP_DATABASE, H_DROP_IF, H_ALTER, H_ALTER_DATABASE, H_ALTER_ACTION, H_ALTER_SET
     H_CREATE_DATABASE, H_CREATE_OPTIONS, H_TEMPLATE
 
@@ -53,17 +53,19 @@ _WORDS = {
     "overriding": W_INSERT_TAIL, "using": W_INSERT_TAIL, "analyze": W_EXPLAIN_OPTION, "analyse": W_EXPLAIN_OPTION,
     "verbose": W_EXPLAIN_OPTION, "replace": W_REPLACE, "temp": W_TEMP, "temporary": W_TEMP, "database": W_DATABASE,
     "if": W_IF, "exists": W_EXISTS, "rename": W_RENAME, "tablespace": W_TABLESPACE, "template": W_TEMPLATE,
-    "true": W_TRUE,
+    "true": W_TRUE, "commit": W_END, "end": W_END, "rollback": W_ROLLBACK, "abort": W_ROLLBACK, "to": W_TO,
+    "unlisten": W_ENDS, "close": W_ENDS,
 }
 # These matter wherever they stand, so the lexer hands them over even when `hot` is 0.
 _NOTABLE = {
     "into": W_INTO, "insert": W_INSERT, "merge": W_INSERT, "uescape": W_UESCAPE, "pg_temp": W_PG_TEMP,
     "set_config": W_SET_CONFIG,
-    # state of the session that is not a GUC by name, but is one by nature
-    "setseed": W_CALL_SETTING, "set_limit": W_CALL_SETTING, "pg_replication_origin_session_setup": W_CALL_SETTING,
-    "dblink_connect": W_CALL_SETTING, "dblink_connect_u": W_CALL_SETTING,
+    # state of the session that no statement takes back
+    "setseed": W_CALL_STATE, "set_limit": W_CALL_STATE, "pg_replication_origin_session_setup": W_CALL_STATE,
+    "dblink_connect": W_CALL_STATE, "dblink_connect_u": W_CALL_STATE,
     "pg_advisory_lock": W_CALL_LOCK, "pg_advisory_lock_shared": W_CALL_LOCK,
     "pg_try_advisory_lock": W_CALL_LOCK, "pg_try_advisory_lock_shared": W_CALL_LOCK,
+    "pg_advisory_unlock": W_CALL_UNLOCK, "pg_advisory_unlock_shared": W_CALL_UNLOCK, "pg_advisory_unlock_all": W_CALL_UNLOCK,
     "nextval": W_CALL_SEQUENCE, "setval": W_CALL_SEQUENCE, "currval": W_CALL_SEQUENCE, "lastval": W_CALL_SEQUENCE,
 }
 
@@ -73,7 +75,7 @@ cdef struct Entry:
     uint8_t next                 # in the same bucket; 0 ends it
     uint8_t[40] text
 
-cdef Entry[96] ENTRIES           # 0 is unused
+cdef Entry[112] ENTRIES           # 0 is unused
 cdef uint8_t[256] BUCKETS
 cdef uint8_t[256] FOLD
 cdef uint32_t[64] NOTABLE
@@ -140,6 +142,9 @@ cdef uint8_t lookup(const uint8_t *w, Py_ssize_t n, bint fold) noexcept nogil:
 
 cdef void rules_start(Rules *r) noexcept nogil:
     r.mask = LEX_EMPTY
+    r.statements = 0
+    r.ended = 0
+    r.seen = 0
     r.depth = 0
     r.call = 0
     r.hot = 1
@@ -154,6 +159,11 @@ cdef void rules_pin(Rules *r, uint8_t reason) noexcept nogil:
 
 cdef uint8_t pin(Rules *r, uint8_t reason) noexcept nogil:
     rules_pin(r, reason)
+    return H_REST
+
+
+cdef uint8_t effects(Rules *r) noexcept nogil:
+    r.mask |= LEX_EFFECTS
     return H_REST
 
 
@@ -185,7 +195,7 @@ cdef void argument(Rules *r, uint8_t kind, uint8_t word) noexcept nogil:
     """One token inside the parentheses. Only a third argument that is the bare word `true` makes the change local."""
     if kind == T_CLOSE and r.depth < r.call:
         if r.commas != 2 or r.last != ARG_TRUE:
-            rules_pin(r, PIN_SETTING)
+            r.mask |= LEX_EFFECTS
         r.call = 0
     elif kind == T_COMMA and r.depth == r.call:
         if r.commas < 3:
@@ -202,12 +212,18 @@ cdef void called(Rules *r, uint8_t function) noexcept nogil:
         rules_pin(r, PIN_ADVISORY_LOCK)
     elif function == W_CALL_SEQUENCE:
         rules_pin(r, PIN_SEQUENCE)
+    elif function == W_SET_CONFIG and r.mask >> <int>PIN_PREPARED_SQL & 1:
+        rules_pin(r, PIN_FUNCTION)           # PREPARE … AS SELECT set_config(…): executed unseen, as often as one likes
     elif function == W_SET_CONFIG and r.call == 0:
         r.call = r.depth
         r.commas = 0
         r.last = ARG_NOTHING
+    elif function == W_CALL_UNLOCK:
+        r.mask |= LEX_ENDS
+    elif function == W_SET_CONFIG:
+        r.mask |= LEX_EFFECTS                # among the arguments of another
     else:
-        rules_pin(r, PIN_SETTING)            # also a set_config among the arguments of another
+        rules_pin(r, PIN_FUNCTION)
 
 
 # ---------------------------------------------------------------- the beginning of a statement
@@ -216,17 +232,21 @@ cdef uint8_t first_word(Rules *r, uint8_t word) noexcept nogil:
     if word == W_SET:
         return H_SET
     elif word == W_RESET:
-        return H_RESET
+        return effects(r)
     elif word == W_DISCARD:
-        return pin(r, PIN_DISCARD)
+        r.mask |= LEX_ENDS
+        return effects(r)
     elif word == W_LISTEN:
         return pin(r, PIN_LISTEN)
     elif word == W_LOAD:
         return pin(r, PIN_LOAD)
     elif word == W_DO:
         return pin(r, PIN_DO_BLOCK)
-    elif word == W_EXECUTE or word == W_DEALLOCATE:
+    elif word == W_EXECUTE:
         return pin(r, PIN_PREPARED_SQL)
+    elif word == W_DEALLOCATE:
+        r.mask |= LEX_ENDS
+        return effects(r)
     elif word == W_PREPARE:
         return H_PREPARE
     elif word == W_DECLARE:
@@ -236,40 +256,46 @@ cdef uint8_t first_word(Rules *r, uint8_t word) noexcept nogil:
     elif word == W_EXPLAIN:
         return H_EXPLAIN
     elif word == W_DROP:
+        r.mask |= LEX_ENDS
         return H_DROP
     elif word == W_ALTER:
         return H_ALTER
     elif word == W_BEGIN:
         r.mask |= LEX_TRANSACTION_START
         return H_REST
+    elif word == W_END:
+        r.mask |= LEX_TRANSACTION_END
+        return H_REST
+    elif word == W_ROLLBACK:
+        r.mask |= LEX_TRANSACTION_END
+        return H_ROLLBACK
+    elif word == W_ENDS:
+        r.mask |= LEX_ENDS
+        return H_REST
     else:
         return H_REST
 
 
 cdef uint8_t step_session(Rules *r, uint8_t head, uint8_t kind, uint8_t word) noexcept nogil:
-    """SET, RESET, PREPARE, DECLARE, EXPLAIN."""
+    """SET, ROLLBACK, PREPARE, DECLARE, EXPLAIN."""
     if head == H_SET:
         if word == W_LOCAL or word == W_TRANSACTION or word == W_CONSTRAINTS:
             return H_SET_MAYBE
-        elif word == W_SESSION:
-            return H_SESSION
-        else:
-            return pin(r, PIN_ROLE if word == W_ROLE else PIN_SETTING)
+        return effects(r)
     elif head == H_SET_MAYBE:
         # SET local.x = 1 sets a custom setting of the session: these words are not reserved
-        return pin(r, PIN_SETTING) if kind == T_DOT else H_REST
-    elif head == H_SESSION:                  # SET SESSION … | SET SESSION SESSION AUTHORIZATION … | RESET SESSION …
-        if word == W_SESSION:
-            return H_SESSION
-        return pin(r, PIN_ROLE if word == W_ROLE or word == W_AUTHORIZATION else PIN_SETTING)
-    elif head == H_RESET:
-        if word == W_SESSION:
-            return H_SESSION
-        return pin(r, PIN_ROLE if word == W_ROLE else PIN_SETTING)
+        return effects(r) if kind == T_DOT else H_REST
+    elif head == H_ROLLBACK:                 # [WORK | TRANSACTION] TO [SAVEPOINT] name
+        if word == W_TO:
+            return effects(r)
+        return H_ROLLBACK if r.prev == W_ROLLBACK else H_REST
     elif head == H_PREPARE:
         return H_PREPARE_TRANSACTION if word == W_TRANSACTION else pin(r, PIN_PREPARED_SQL)
     elif head == H_PREPARE_TRANSACTION:      # PREPARE transaction AS … prepares a statement of that name
-        return H_REST if kind == T_STRING else pin(r, PIN_PREPARED_SQL)
+        if kind == T_STRING:
+            r.mask |= LEX_TRANSACTION_END
+            return H_REST
+        return pin(r, PIN_PREPARED_SQL)
     elif head == H_DECLARE:
         if word == W_HOLD and r.prev == W_WITH:
             return pin(r, PIN_CURSOR)
@@ -330,6 +356,7 @@ cdef void rules_token(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) no
     cdef uint8_t prev = r.prev
     cdef uint8_t head = r.head
     r.mask &= ~LEX_EMPTY
+    r.seen = 1
     if kind == T_WORD:
         word = lookup(w, n, True)
     elif kind == T_NAME:
@@ -379,10 +406,13 @@ cdef void rules_token(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) no
 
 
 cdef void rules_end(Rules *r) noexcept nogil:
-    if r.head == H_SET or r.head == H_SESSION or r.head == H_RESET or r.call:
-        rules_pin(r, PIN_SETTING)            # cut short: the server will refuse it, but doubt pins
+    if r.head == H_SET or r.call:
+        r.mask |= LEX_EFFECTS                # cut short: the server will refuse it, but whoever is in doubt looks
     elif r.head == H_PREPARE or r.head == H_PREPARE_TRANSACTION:
         rules_pin(r, PIN_PREPARED_SQL)
+    r.statements += r.seen
+    r.ended += 1
+    r.seen = 0
     r.call = 0
     r.prev = W_NONE
     r.head = H_START

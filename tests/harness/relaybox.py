@@ -49,6 +49,7 @@ _SQLSTATES = {
     CloseReason.CLIENT_KILLED: ("57P01", "FATAL"),
     CloseReason.SERVER_LOST: ("08006", "FATAL"),
     CloseReason.ENDPOINT_REMOVED: ("57P01", "FATAL"),
+    CloseReason.CLIENT_STATE_LOST: ("08006", "FATAL"),
 }
 ERRORS: dict[int, bytes] = {
     reason: m.error(state, reason.name, severity) for reason, (state, severity) in _SQLSTATES.items()

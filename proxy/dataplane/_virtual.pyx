@@ -1,0 +1,432 @@
+"""The virtual session: what a client believes its session to be, and how an interchangeable server is made to agree.
+
+Two sets of settings are followed side by side, the client's and its server's. Both change when a statement that changes
+settings is *complete*, as its CommandComplete says, and both obey the transaction: at its end they are kept or taken back. They
+differ in one thing only: RESET leads the server to the settings of its login, the client to those it began with. Where they
+differ, the difference is put in front of the client's next message (`virtual_align`).
+
+What a text does is read once (`_effects`). What it does not tell (an expression, ROLLBACK TO) is asked from the server, unseen,
+as soon as the transaction is over and before the server is given back (`virtual_ask`). Names nobody can list pin.
+
+The server's own reports overrule the text: at the end of a transaction the settings that it reports are what it said.
+"""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memmove
+
+from proxy._reasons cimport CloseReason, PinReason
+from proxy._wire cimport IoBuf, Reader, iobuf_free, read_bytes, read_u16, read_u32, reader
+from proxy.dataplane._chan cimport chan_send
+from proxy.dataplane._state cimport Client, Flight, Relay_, Server
+from proxy.pgsql cimport _protocol as p
+from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_QUERY, OWED_REPLAY, OWED_SWALLOW, owed_request
+from proxy.pgsql._params cimport (
+    Item, ParamSet, params_difference, params_drop, params_get, params_next, params_put, params_share, params_without,
+)
+from proxy.pgsql._settings cimport settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported
+from proxy.pgsql._statements cimport (
+    ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_look, names_remove,
+    statement_drop, statement_intern,
+)
+from proxy.sql._effects cimport (
+    EFFECT_ASK, EFFECT_DEALLOCATE, EFFECT_DEALLOCATE_ALL, EFFECT_DISCARD_ALL, EFFECT_RESET, EFFECT_RESET_ALL,
+    EFFECT_ROLLBACK_TO, EFFECT_SET, EFFECT_UNKNOWN, Effect, effects_next, effects_read,
+)
+
+cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
+cdef uint64_t PREPARED = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
+# what DISCARD ALL leaves nothing of
+cdef uint64_t DISCARDED = (
+    SETTING | PREPARED | <uint64_t>1 << <int>PinReason.PIN_ROLE | <uint64_t>1 << <int>PinReason.PIN_PREPARED_PROTOCOL
+    | <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT | <uint64_t>1 << <int>PinReason.PIN_CURSOR
+    | <uint64_t>1 << <int>PinReason.PIN_LISTEN | <uint64_t>1 << <int>PinReason.PIN_SEQUENCE
+    | <uint64_t>1 << <int>PinReason.PIN_ADVISORY_LOCK | <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK
+)
+# … and after which only this client is known to be clean, not the server
+cdef uint64_t OPAQUE = <uint64_t>1 << <int>PinReason.PIN_UNREADABLE | <uint64_t>1 << <int>PinReason.PIN_ENCODING
+
+
+# ---------------------------------------------------------------- sets
+
+cdef inline void _move(Relay_ *r, ParamSet **to, ParamSet *what) noexcept nogil:
+    """`to` shares `what` from here on."""
+    cdef ParamSet *old = to[0]
+    to[0] = params_share(what)
+    params_drop(&r.params, old)
+
+
+cdef inline bint _put(Relay_ *r, ParamSet **to, const uint8_t *name, Py_ssize_t n, const uint8_t *value, Py_ssize_t m) noexcept nogil:
+    cdef ParamSet *made = params_put(&r.params, to[0], name, n, value, m)
+    if made == NULL:
+        return False
+    to[0] = made
+    return True
+
+
+cdef inline void _remove(Relay_ *r, ParamSet **of, const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    of[0] = params_without(&r.params, of[0], name, n)
+
+
+cdef void _changed(Relay_ *r, Client *c) noexcept nogil:
+    params_drop(&r.params, c.meaning)
+    c.meaning = settings_meaning(&r.params, c.now)
+
+
+cdef bint virtual_begin(Relay_ *r, Client *c, ParamSet *base) noexcept nogil:
+    """`base`: one reference, which is the client's from here on."""
+    c.base = base
+    c.now = params_share(base)
+    c.kept = params_share(base)
+    c.meaning = settings_meaning(&r.params, base)
+    return True
+
+
+cdef void virtual_free(Relay_ *r, Client *c) noexcept nogil:
+    _move(r, &c.base, NULL)
+    _move(r, &c.now, NULL)
+    _move(r, &c.kept, NULL)
+    _move(r, &c.meaning, NULL)
+    _move(r, &c.asked, NULL)
+    _move(r, &c.touched, NULL)
+    while c.n_flights:
+        _landed(r, c)
+    statement_drop(&r.statements, c.portal)
+    c.portal = NULL
+
+
+# ---------------------------------------------------------------- borrow
+
+cdef void virtual_told(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """What the server reports and the client has not been told, comes before anything else (edge cases 6 and 44)."""
+    cdef IoBuf news
+    if s.params == c.told:
+        return
+    news.data = NULL
+    news.pos = news.end = news.cap = 0
+    params_difference(c.told, s.params, &news)
+    if news.end:
+        chan_send(&c.ch, news.data, news.end)
+        iobuf_free(&news)
+    _move(r, &c.told, s.params)
+    c.fe.std_strings = s.params.std_strings
+    c.fe.ascii_safe = s.params.ascii_safe
+
+
+cdef void virtual_attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """Where the settings differ, the replay comes first: see virtual_align."""
+    if s.now == c.now:
+        virtual_told(r, c, s)
+
+
+cdef bint virtual_align(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """Appends to `r.scratch` what leads the server to the client's settings. Nothing is owed, no batch is open. False without memory."""
+    cdef bint inside = s.be.tx_status != p.TX_IDLE
+    cdef int messages = settings_replay(s.now, c.now, inside, &r.scratch)
+    cdef int i
+    if messages < 0:
+        return False
+    for i in range(messages):
+        if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_REPLAY) < 0:
+            return False
+    s.replaying += <uint8_t>messages
+    s.unnamed = 0                # a Query destroys it
+    # if it fails, neither of the two goes on: see the head of _settings
+    _move(r, &s.now, c.now)
+    if inside:
+        s.stirred = 1
+    else:
+        _move(r, &s.kept, c.now)
+    return True
+
+
+# ---------------------------------------------------------------- requests whose text has effects
+
+cdef Statement *virtual_text(Relay_ *r, Client *c, const uint8_t *text, Py_ssize_t n) noexcept nogil:
+    """The text of a Query with its effects; one reference is the caller's. NULL without memory."""
+    cdef bint fresh = False
+    cdef uint8_t flags = <uint8_t>((STD_STRINGS if c.fe.std_strings else 0) | (ASCII_SAFE if c.fe.ascii_safe else 0) | OF_QUERY)
+    cdef Statement *st = statement_intern(&r.statements, text, n, flags, NULL, &fresh)
+    if st != NULL and st.effects == NULL:
+        st.effects = effects_read(text, n, c.fe.std_strings)
+        if st.effects == NULL:
+            statement_drop(&r.statements, st)
+            return NULL
+    return st
+
+
+cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noexcept nogil:
+    """It goes to the server now, its entry in the queue of replies owed marked OWED_EFFECT. Takes over the caller's reference."""
+    cdef Flight *grown
+    if c.n_flights == c.flight_room:
+        grown = <Flight*>realloc(c.flights, (c.flight_room * 2 + 4) * sizeof(Flight))
+        if grown == NULL:
+            statement_drop(&r.statements, text)
+            return False
+        c.flights = grown
+        c.flight_room = c.flight_room * 2 + 4
+    c.flights[c.n_flights].text = text
+    c.flights[c.n_flights].done = 0
+    c.flights[c.n_flights].at = 0
+    c.flights[c.n_flights].of_query = of_query
+    c.n_flights += 1
+    return True
+
+
+cdef void _landed(Relay_ *r, Client *c) noexcept nogil:
+    if c.n_flights == 0:
+        return
+    statement_drop(&r.statements, c.flights[0].text)
+    c.n_flights -= 1
+    if c.n_flights:
+        memmove(c.flights, c.flights + 1, c.n_flights * sizeof(Flight))
+    else:
+        free(c.flights)
+        c.flights = NULL
+        c.flight_room = 0
+
+
+cdef void virtual_lost(Relay_ *r, Client *c) noexcept nogil:
+    """The oldest one failed or was skipped."""
+    if c != NULL:
+        _landed(r, c)
+
+
+cdef bint virtual_resetting(const Client *c) noexcept nogil:
+    """Something under way may lead the server to other settings than this client's: nothing may go behind it."""
+    cdef uint32_t i
+    if c.base == NULL:
+        return False
+    for i in range(c.n_flights):
+        if c.flights[i].text.effects.has & (
+            1 << <int>EFFECT_RESET | 1 << <int>EFFECT_RESET_ALL | 1 << <int>EFFECT_DISCARD_ALL
+        ):
+            return True
+    return False
+
+
+# ---------------------------------------------------------------- what was done
+
+cdef void _touch(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    _put(r, &c.touched, name, n, b"", 0)
+
+
+cdef void _touch_all(Relay_ *r, Client *c, const ParamSet *names) noexcept nogil:
+    cdef Item one
+    cdef Py_ssize_t at = 0
+    while params_next(names, &at, &one):
+        _touch(r, c, one.name, one.name_size)
+
+
+cdef bint _keep_identity(Relay_ *r, ParamSet **to, ParamSet *old) noexcept nogil:
+    """RESET ALL does not touch who one is."""
+    cdef Py_ssize_t n
+    cdef const uint8_t *value = params_get(old, b"role", 4, &n)
+    if value != NULL and not _put(r, to, b"role", 4, value, n):
+        return False
+    value = params_get(old, b"session_authorization", 21, &n)
+    return value == NULL or _put(r, to, b"session_authorization", 21, value, n)
+
+
+cdef bint _reset_all(Relay_ *r, ParamSet **now, ParamSet *base) noexcept nogil:
+    cdef ParamSet *old = params_share(now[0])
+    cdef bint done
+    _move(r, now, base)
+    done = _keep_identity(r, now, old)
+    params_drop(&r.params, old)
+    return done
+
+
+cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept nogil:
+    """One statement has done what it says. Bits of the pins it causes."""
+    cdef const uint8_t *value
+    cdef Py_ssize_t n
+    cdef Item one
+    cdef Py_ssize_t at = 0
+    cdef Statement *st = NULL
+    s.stirred = 1
+    if e.kind == EFFECT_SET:
+        _touch(r, c, e.name, e.name_size)
+        if not (
+            _put(r, &c.now, e.name, e.name_size, e.value, e.value_size)
+            and _put(r, &s.now, e.name, e.name_size, e.value, e.value_size)
+        ):
+            return SETTING
+        if e.name_size == 15 and memcmp(e.name, b"client_encoding", 15) == 0 and not settings_readable(c.now):
+            return SETTING       # the bytes of the other values mean something else from here on
+    elif e.kind == EFFECT_RESET:
+        _touch(r, c, e.name, e.name_size)
+        value = params_get(c.base, <const char*>e.name, e.name_size, &n)
+        if value == NULL:
+            _remove(r, &c.now, e.name, e.name_size)
+        elif not _put(r, &c.now, e.name, e.name_size, value, n):
+            return SETTING
+        _remove(r, &s.now, e.name, e.name_size)
+    elif e.kind == EFFECT_RESET_ALL:
+        _touch_all(r, c, c.now)
+        if not (_reset_all(r, &c.now, c.base) and _reset_all(r, &s.now, NULL)):
+            return SETTING
+        c.unpin |= SETTING
+    elif e.kind == EFFECT_DISCARD_ALL:
+        # never inside a transaction block: nothing can take it back
+        _move(r, &c.now, c.base)
+        _move(r, &s.now, NULL)
+        names_clear(&c.names, &r.statements)
+        known_free(&s.known)
+        s.unnamed = 0
+        s.uncertain = 0
+        if c.pins & OPAQUE and not s.condemned:
+            s.condemned = CloseReason.SERVER_STATE_UNKNOWN
+        c.unpin |= DISCARDED | OPAQUE
+    elif e.kind == EFFECT_ASK:
+        _touch(r, c, e.name, e.name_size)
+        if not _put(r, &c.asked, e.name, e.name_size, b"", 0):
+            return SETTING
+    elif e.kind == EFFECT_ROLLBACK_TO:
+        while params_next(c.touched, &at, &one):
+            if not _put(r, &c.asked, one.name, one.name_size, b"", 0):
+                return SETTING
+    elif e.kind == EFFECT_DEALLOCATE:
+        if names_look(&c.names, e.name, e.name_size, s.batch, &st) == NAME_PRESENT:
+            known_remove(&s.known, st.id)
+            names_remove(&c.names, &r.statements, e.name, e.name_size)
+    elif e.kind == EFFECT_DEALLOCATE_ALL:
+        names_clear(&c.names, &r.statements)
+        known_free(&s.known)
+        s.uncertain = 0
+        c.unpin |= PREPARED
+    else:                        # EFFECT_UNKNOWN
+        return SETTING
+    _changed(r, c)
+    return 0
+
+
+cdef void _boundary(Relay_ *r, Client *c, Server *s, bint keep) noexcept nogil:
+    """The end of a transaction."""
+    if keep:
+        _move(r, &s.kept, s.now)
+    else:
+        _move(r, &s.now, s.kept)
+    if c == NULL:
+        return
+    _move(r, &c.touched, NULL)
+    if keep:
+        _move(r, &c.kept, c.now)
+    else:
+        c.unpin = 0
+        if c.now != c.kept:
+            _move(r, &c.now, c.kept)
+            _changed(r, c)
+
+
+cdef bint _tagged(const uint8_t *tag, Py_ssize_t n, const char *word, Py_ssize_t m) noexcept nogil:
+    return n == m and memcmp(tag, word, m) == 0
+
+
+cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *tag, Py_ssize_t n) noexcept nogil:
+    """CommandComplete, not of a request of ours. Bits of the pins that it causes."""
+    cdef Flight *flight
+    cdef Effect e
+    cdef uint32_t at
+    cdef uint64_t pins = 0
+    cdef bint partly = False
+    if s.be.owed.answered == OWED_EFFECT and c != NULL and c.n_flights:
+        flight = &c.flights[0]
+        at = flight.at
+        while effects_next(flight.text.effects, &at, &e) and e.statement == flight.done:
+            pins |= _apply(r, c, s, &e)
+            partly |= e.kind == EFFECT_ROLLBACK_TO
+            flight.at = at
+        flight.done += 1
+        if not flight.of_query:
+            _landed(r, c)
+    if s.stirred:
+        if _tagged(tag, n, b"COMMIT", 6) or _tagged(tag, n, b"PREPARE TRANSACTION", 19):
+            _boundary(r, c, s, True)
+        elif _tagged(tag, n, b"ROLLBACK", 8) and not partly:
+            _boundary(r, c, s, False)
+    return pins
+
+
+cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """PortalSuspended of something with effects: how much of it has happened is not known."""
+    if c == NULL or s.be.owed.answered != OWED_EFFECT:
+        return 0
+    _landed(r, c)
+    return SETTING
+
+
+cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """ReadyForQuery, not of a request of ours."""
+    if c != NULL and s.be.owed.answered == OWED_EFFECT:
+        _landed(r, c)
+    if s.stirred and s.be.tx_status == p.TX_IDLE:
+        _boundary(r, c, s, not s.errored)
+        if c != NULL:
+            _settle_reported(r, c, s)
+        s.stirred = 0
+        s.reported = 0
+    s.errored = 0
+
+
+cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """The server's words for what it reports. At the end of a transaction."""
+    cdef bint same = c.now == s.now
+    c.now = settings_reported(&r.params, c.now, c.base, s.born, s.params, s.reported and same)
+    _move(r, &c.kept, c.now)
+    if same:
+        _move(r, &s.now, c.now)
+    else:
+        s.now = settings_reported(&r.params, s.now, NULL, s.born, s.params, s.reported)
+    _move(r, &s.kept, s.now)
+    _changed(r, c)
+
+
+# ---------------------------------------------------------------- asking
+
+cdef bint virtual_ask(Relay_ *r, Client *c, Server *s) noexcept nogil:
+    """Between transactions: what are the settings named in `asked`? False if it could not be asked."""
+    cdef IoBuf query
+    cdef bint sent = False
+    query.data = NULL
+    query.pos = query.end = query.cap = 0
+    if settings_ask(c.asked, &query) == 0 and owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_ASK) == 0:
+        chan_send(&s.ch, query.data, query.end)
+        s.unnamed = 0
+        c.asking = 1
+        sent = True
+    iobuf_free(&query)
+    return sent
+
+
+cdef void virtual_given_up(Relay_ *r, Client *c) noexcept nogil:
+    """There is no answer: what is asked for stays unknown."""
+    _move(r, &c.asked, NULL)
+
+
+cdef bint virtual_answer(Relay_ *r, Client *c, Server *s, const uint8_t *row, Py_ssize_t n) noexcept nogil:
+    """The DataRow with the answer. False if it is none."""
+    cdef Reader d = reader(row + 5, n - 5)
+    cdef Item one
+    cdef Py_ssize_t at = 0
+    cdef int32_t size
+    cdef const uint8_t *value
+    cdef ParamSet *asked = c.asked
+    cdef bint ok = True
+    read_u16(&d)
+    c.asked = NULL
+    while ok and params_next(asked, &at, &one):
+        size = <int32_t>read_u32(&d)
+        value = read_bytes(&d, size) if size >= 0 else NULL
+        if not d.ok:
+            ok = False
+        elif value == NULL:
+            _remove(r, &c.now, one.name, one.name_size)
+            _remove(r, &s.now, one.name, one.name_size)
+        else:
+            ok = (
+                _put(r, &c.now, one.name, one.name_size, value, size) and _put(r, &s.now, one.name, one.name_size, value, size)
+            )
+    params_drop(&r.params, asked)
+    _settle_reported(r, c, s)
+    return ok
