@@ -75,9 +75,10 @@ cdef bint _room_for_slot(Relay_ *r, int slot) noexcept nogil:
 
 
 cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
-    """a: id, b: target slot, c: max_idle, d: gen, x: borrow timeout, y: idle timeout, z: life, text: database."""
+    """a: id, b: target slot, c: max_idle, d: gen and whether the init_query is opaque, x: borrow timeout, y: idle timeout, z: life, text: database."""
     cdef Pool *q
     cdef Server *s
+    cdef int gen = <int>(m.d >> 1)
     if not _room_for_pool(r, m.a):
         return
     q = r.pools[m.a]
@@ -85,7 +86,7 @@ cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
         q = pool_new(<int>m.a, &r.targets[m.b])
         if q == NULL:
             return
-        q.gen = <int>m.d
+        q.gen = gen
         q.empty_since = r.now
         r.pools[m.a] = q
     q.max_idle = <int>m.c
@@ -93,8 +94,9 @@ cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
     q.idle_timeout = seconds(m.y)
     q.life = seconds(m.z)
     strncpy(&q.database[0], <char*>m.text, 63)
-    if q.gen != <int>m.d:
-        q.gen = <int>m.d
+    q.init_opaque = m.d & 1
+    if q.gen != gen:
+        q.gen = gen
         q.failures = 0
         q.retry_at = 0
         q.vacate_until = 0           # the number may serve another database now
@@ -169,22 +171,27 @@ cdef void _mail_client(Relay_ *r, Letter *m) noexcept nogil:
 
 
 cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
-    """p: Server, a: pool id, text: ParameterStatus messages, b: bytes of text that are, the rest is unread input."""
+    """p: Server, a: pool id, text: as of a client."""
     cdef Server *s = <Server*>m.p
     cdef Pool *q = _pool(r, m.a)
     cdef Target *t
     m.p = NULL
     s.params = params_intern(&r.params, m.text, m.b)
     s.born = params_share(s.params)
+    if m.c:
+        s.now = params_intern(&r.params, m.text + m.b, m.c)
+        s.kept = params_share(s.now)
     if (
-        q == NULL or s.params == NULL or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True)
-        or (m.size > m.b and chan_keep(&s.ch, m.text + m.b, m.size - m.b) < 0)
+        q == NULL or s.params == NULL or (m.c and s.now == NULL) or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True)
+        or (m.size > m.b + m.c and chan_keep(&s.ch, m.text + m.b + m.c, m.size - m.b - m.c) < 0)
     ):
         if q != NULL:
             pool_opening_ended(r, q, s.permit, False)
         chan_close(&s.ch)
         params_drop(&r.params, s.params)
         params_drop(&r.params, s.born)
+        params_drop(&r.params, s.now)
+        params_drop(&r.params, s.kept)
         backend_free(&s.be)
         free(s)
         return

@@ -287,11 +287,15 @@ cdef class Relay:
         return 0
 
     def pool(self, int pool_id, int target_slot, *, double borrow_timeout, double idle_timeout, double life, int max_idle,
-             str database, int gen):
-        """Creates or updates a pool. A new `gen` makes its present connections close as they come free. Seconds."""
+             str database, int gen, bint init_opaque=False):
+        """Creates or updates a pool. A new `gen` makes its present connections close as they come free. Seconds. `init_opaque`: what
+        the pool's init_query set at the login of its connections is not known, so a RESET leaves them unlike the others."""
         if pool_id < 0 or not 0 <= target_slot < self.r.shm.targets:
             raise ValueError(f"pool {pool_id}, target {target_slot}")
-        self._post(MAIL_POOL, pool_id, target_slot, max_idle, gen, database.encode(), borrow_timeout, idle_timeout, life)
+        self._post(
+            MAIL_POOL, pool_id, target_slot, max_idle, <int64_t>gen << 1 | init_opaque, database.encode(), borrow_timeout,
+            idle_timeout, life,
+        )
 
     def pool_remove(self, int pool_id):
         """Forgets a pool, if it is empty (see the event "pool_empty")."""
@@ -346,8 +350,8 @@ cdef class Relay:
         self._post(MAIL_CLIENT, pool_id, len(parameters), len(settings), 0, parameters + settings + unread, 0, 0, 0, c)
 
     def server(self, int fd, TlsSession tls, *, int pool_id, int permit, uint32_t backend_pid, bytes cancel_key not None,
-               bytes parameters not None, bytes unread not None, bint std_strings=True):
-        """Hands over a connection that is logged in and idle: the answer to the event "open"."""
+               bytes parameters not None, bytes unread not None, bytes settings=b"", bint std_strings=True):
+        """Hands over a connection that is logged in and idle: the answer to the event "open". `settings`: as of `client`."""
         cdef Server *s
         if len(cancel_key) > 256:
             raise ValueError("cancel key")
@@ -364,7 +368,7 @@ cdef class Relay:
         memcpy(&s.key[0], <const uint8_t*>cancel_key, s.key_size)
         if tls is not None:
             s.ch.tls = tls.detach()
-        self._post(MAIL_SERVER, pool_id, len(parameters), 0, 0, parameters + unread, 0, 0, 0, s)
+        self._post(MAIL_SERVER, pool_id, len(parameters), len(settings), 0, parameters + settings + unread, 0, 0, 0, s)
 
     def server_failed(self, int pool_id, int permit, int failure, bytes error not None):
         """The other answer to "open": `error` is the ErrorResponse that waiters get if the failure is permanent."""

@@ -18,7 +18,7 @@ from proxy.dataplane._session cimport (
 )
 from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, SERVER_PARTING, Server, list_append
 from proxy.dataplane._virtual cimport (
-    virtual_answer, virtual_complete, virtual_given_up, virtual_ready, virtual_suspended, virtual_told,
+    virtual_answer, virtual_complete, virtual_conceals, virtual_given_up, virtual_ready, virtual_suspended, virtual_told,
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
@@ -162,7 +162,9 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     if pins and c != NULL:
                         session_pin(r, c, pins)
             elif kind == p.PARAMETER_STATUS:
-                ours = s.replaying and owed_argument(&s.be.owed) == OWED_REPLAY
+                ours = (s.replaying and owed_argument(&s.be.owed) == OWED_REPLAY) or (
+                    c != NULL and virtual_conceals(c, s, v.at, size)
+                )
                 if not _reported(r, s, v.at, size, ours):
                     step = VIOLATION
                     break

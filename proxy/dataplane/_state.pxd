@@ -222,6 +222,7 @@ cdef struct Pool:
     int n_opening
     int n_clients
     int max_idle
+    uint8_t init_opaque          # its servers have settings by init_query that nobody could read
     uint8_t wanted               # a login waits for the pool's first connection
     uint8_t failures             # in a row
     uint64_t retry_at

@@ -21,6 +21,7 @@ cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil
 
 cdef void virtual_given_up(Relay_ *r, Client *c) noexcept nogil
 cdef bint virtual_resetting(const Client *c) noexcept nogil
+cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil
 cdef bint virtual_ask(Relay_ *r, Client *c, Server *s) noexcept nogil
 cdef bint virtual_answer(Relay_ *r, Client *c, Server *s, const uint8_t *row, Py_ssize_t n) noexcept nogil
 

@@ -24,7 +24,9 @@ from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_QUERY, OWED_REPLAY, O
 from proxy.pgsql._params cimport (
     Item, ParamSet, params_difference, params_drop, params_get, params_next, params_put, params_share, params_without,
 )
-from proxy.pgsql._settings cimport settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported
+from proxy.pgsql._settings cimport (
+    settings_among, settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported,
+)
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_look, names_remove,
     statement_drop, statement_intern,
@@ -237,6 +239,12 @@ cdef bint _reset_all(Relay_ *r, ParamSet **now, ParamSet *base) noexcept nogil:
     return done
 
 
+cdef inline void _lose_init(Server *s) noexcept nogil:
+    """A RESET undoes what the init_query did, and nobody knows what that was."""
+    if s.pool.init_opaque and not s.condemned:
+        s.condemned = CloseReason.SERVER_STATE_UNKNOWN
+
+
 cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept nogil:
     """One statement has done what it says. Bits of the pins it causes."""
     cdef const uint8_t *value
@@ -262,11 +270,13 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept 
         elif not _put(r, &c.now, e.name, e.name_size, value, n):
             return SETTING
         _remove(r, &s.now, e.name, e.name_size)
+        _lose_init(s)
     elif e.kind == EFFECT_RESET_ALL:
         _touch_all(r, c, c.now)
         if not (_reset_all(r, &c.now, c.base) and _reset_all(r, &s.now, NULL)):
             return SETTING
         c.unpin |= SETTING
+        _lose_init(s)
     elif e.kind == EFFECT_DISCARD_ALL:
         # never inside a transaction block: nothing can take it back
         _move(r, &c.now, c.base)
@@ -275,6 +285,7 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept 
         known_free(&s.known)
         s.unnamed = 0
         s.uncertain = 0
+        _lose_init(s)
         if c.pins & OPAQUE and not s.condemned:
             s.condemned = CloseReason.SERVER_STATE_UNKNOWN
         c.unpin |= DISCARDED | OPAQUE
@@ -371,15 +382,19 @@ cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """The server's words for what it reports. At the end of a transaction."""
-    cdef bint same = c.now == s.now
-    c.now = settings_reported(&r.params, c.now, c.base, s.born, s.params, s.reported and same)
-    _move(r, &c.kept, c.now)
-    if same:
+    if c.now == s.now:
+        c.now = settings_reported(&r.params, c.now, c.base, s.born, s.params, s.reported)
+        _move(r, &c.kept, c.now)
         _move(r, &s.now, c.now)
-    else:
+        _changed(r, c)
+    else:                        # behind a RESET: what it reports is not how this client's session is
         s.now = settings_reported(&r.params, s.now, NULL, s.born, s.params, s.reported)
     _move(r, &s.kept, s.now)
-    _changed(r, c)
+
+
+cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """Is this ParameterStatus the effect of a RESET that leads the server, but not the client's session, to another value?"""
+    return c.base != NULL and (s.now != c.now or virtual_resetting(c)) and settings_among(c.base, message, n)
 
 
 # ---------------------------------------------------------------- asking

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from proxy.dataplane.beginning import of_init_query
 from proxy.dataplane.listening import keepalive, peer_name
 from proxy.dataplane.pools import Pool, Welcome
 from proxy.errors import DatabaseError, ProtocolViolation
@@ -20,7 +21,7 @@ from proxy.model import ServerTls, SslMode, Target
 from proxy.net._tls import ClientContext, TlsError, TlsSession
 from proxy.pgsql.authclient import Encryption, ServerReady, ServerRefused, TlsRefused, UnsupportedMethod, log_in
 from proxy.pgsql.exchange import Line, PeerClosed, StartTls
-from proxy.pgsql.messages import SSL_REQUEST, cancel_request, error_response
+from proxy.pgsql.messages import SSL_REQUEST, cancel_request, error_response, parameter_status
 from proxy.pgsql.scram import ScramError
 from proxy.reasons import ConnectFailure
 
@@ -289,6 +290,8 @@ class Connector:
         here = peer_name(wire.sock.getsockname())
         remembered = ready.backend_pid, ready.cancel_key
         self._addresses[remembered] = wire.address, wire.tls is not None
+        initial, _ = of_init_query(pool.proxy.target_group.init_query, ready.parameters)
+        settings = b"".join(parameter_status(name, value) for name, value in sorted(initial.items()))
         if len(self._addresses) > _REMEMBERED:
             self._addresses.popitem(last=False)
         pool.servers += 1
@@ -300,6 +303,7 @@ class Connector:
             backend_pid=ready.backend_pid,
             cancel_key=ready.cancel_key,
             parameters=ready.parameters,
+            settings=settings,
             unread=wire.line.take(),
             std_strings=ready.std_strings,
         )
@@ -310,7 +314,7 @@ class Connector:
             here,
             peer_name(wire.address.sockaddr),
         )
-        pool.opened(Welcome.of(ready))
+        pool.opened(Welcome.of(ready, settings))
         if ready.limits is not None:
             front.limits_known(slot, *ready.limits)
 

@@ -169,7 +169,7 @@ class Doorman:
                 login.abort()
             hall.close()
         for pool in list(self.front.pools):
-            for waiter in list(pool.waiters):
+            for waiter in [*pool.waiters, *(each for askers in pool.askers.values() for each in askers)]:
                 waiter.abort()
         self.watch.close()
 
@@ -209,6 +209,7 @@ class Doorman:
             endpoint=endpoint,
             cancel_key=key,
             parameters=welcome.parameters,
+            settings=welcome.settings,
             unread=unread,
             idle_timeout=proxy.idle_client_timeout,
             life=proxy.client_life,
@@ -229,6 +230,7 @@ class Doorman:
     def client_closed(self, slot: int) -> Guest | None:
         guest = self.guests.pop(slot, None)
         if guest is None:
+            self.front.beginnings.client_closed(slot)
             return None
         self.slots.give(slot)
         endpoint = guest.endpoint

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
+from proxy.dataplane.beginning import Beginnings, of_init_query
 from proxy.dataplane.connector import Connector
 from proxy.dataplane.doorman import Doorman, printable
 from proxy.dataplane.journal import Journal
@@ -77,6 +78,7 @@ class Front:
         self.journal: Journal
         self.doorman: Doorman
         self.connector: Connector
+        self.beginnings: Beginnings
         self.snapshot: Snapshot | None = None
         self._limits: dict[
             int, tuple[int, int]
@@ -91,6 +93,7 @@ class Front:
         self.journal = Journal(self.loop, log)
         self.doorman = Doorman(self)
         self.connector = Connector(self)
+        self.beginnings = Beginnings(self)
         self.loop.add_reader(self.relay.event_fd, self._on_events)
 
     # ------------------------------------------------------------ snapshots
@@ -141,6 +144,7 @@ class Front:
             max_idle=max(ceiling, 1) * group.max_idle_connections_percent // max(group.max_connections_percent, 1),
             database=printable(pool.key.database),
             gen=pool.generation,
+            init_opaque=not of_init_query(group.init_query, b"")[1],
         )
 
     # ------------------------------------------------------------ limits of targets
@@ -221,7 +225,7 @@ class Front:
                 self._drained.set()
             case ("forget", pool_id):
                 # its database was dropped: the next client finds out what is there now
-                self.pools[pool_id].welcome = None
+                self.pools[pool_id].forget()
             case ("pool_empty", pool_id):
                 pool = self.pools[pool_id]
                 if pool.unused:
@@ -359,6 +363,7 @@ class Front:
         self.doorman.draining = True
         self.doorman.close()
         await self.connector.stop()
+        await self.beginnings.stop()
         self.relay.shutdown(fast)
         await self._drained.wait()
         self.loop.remove_reader(self.relay.event_fd)

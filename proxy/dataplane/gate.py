@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.dataplane.listening import EXHAUSTED
 from proxy.dataplane.login import Login
+from proxy.dataplane.beginning import split
 from proxy.dataplane.pools import Pool, PoolKey
 from proxy.errors import Draining, NoReadOnlyTarget, NoReadWriteTarget, ProxyError, ServerBusy, TooManyClients
 from proxy.model import Credential, Endpoint, Proxy, Target, TargetRole
@@ -187,7 +188,7 @@ class Gate:
     def pool(self, asked: Startup, credential: Credential) -> Pool:
         proxy = self.hall.proxy
         target = self._target(proxy)
-        key = PoolKey(proxy.name, target.slot, asked.database, asked.user, asked.settings)
+        key = PoolKey(proxy.name, target.slot, asked.database, asked.user, split(asked.settings)[0])
         return self.doorman.front.pools.get(key, proxy, target, credential)
 
     def _target(self, proxy: Proxy) -> Target:

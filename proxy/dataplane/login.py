@@ -14,7 +14,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from proxy.dataplane.listening import peer_name
-from proxy.dataplane.pools import Pool, Welcome
+from proxy.dataplane.beginning import split
+from proxy.dataplane.pools import Pool, Settings, Welcome
 from proxy.dataplane.watch import READ, WRITE
 from proxy.errors import BorrowTimeout, LoginTimeout, NoCredentials, ProxyError, TooManyClients, UnknownError
 from proxy.net._tls import TlsClosed, TlsError, TlsSession
@@ -48,6 +49,7 @@ class Login:
         "_pool",
         "_reading",
         "_startup",
+        "_tried",
         "_watch",
         "address",
         "expires",
@@ -71,6 +73,7 @@ class Login:
         self._pool: Pool | None = None  # among whose waiters we are
         self._deadline: asyncio.TimerHandle | None = None
         self._out = b""  # what the socket did not take
+        self._tried = False  # its own settings, by a server
         self._leaving = False  # goes (handed over, or closed) as soon as `_out` is empty
         self._handshaking = False
         self._authenticated: tuple[int, bytes, Pool, Welcome] | None = None
@@ -273,15 +276,30 @@ class Login:
         self._deadline = gate.doorman.front.loop.call_later(timeout, self._borrow_timeout)
         gate.doorman.front.relay.want(pool.id)
 
+    def _has_it_tried(self, pool: Pool, settings: Settings) -> None:
+        """Nobody has brought these settings yet: what a server makes of them comes back as a welcome or a refusal."""
+        gate = self.gate
+        if self._deadline is None:
+            timeout = self.hall.proxy.target_group.connection_borrow_timeout
+            self._deadline = gate.doorman.front.loop.call_later(timeout, self._borrow_timeout)
+        self._pool = pool
+        self._tried = True
+        gate.doorman.front.beginnings.ask(pool, settings, self, gate.endpoint.slot)
+
     def _borrow_timeout(self) -> None:
         self.refuse(BorrowTimeout())
 
-    def welcome(self, welcome: Welcome, pool: Pool | None = None) -> None:
+    def welcome(self, welcome: Welcome, pool: Pool) -> None:
         """All that stands between authentication and the first query, in one write."""
         doorman = self.gate.doorman
-        pool = pool or self._pool
-        assert pool is not None
         assert self._startup is not None
+        settings = split(self._startup.settings)[1]
+        if settings and not self._tried:
+            found = doorman.front.beginnings.known(pool, settings)
+            if found is None:
+                self._has_it_tried(pool, settings)
+                return
+            welcome = found
         slot = doorman.slots.take()
         if not slot:
             self.refuse(TooManyClients(self.hall.proxy.max_client_connections))
@@ -383,7 +401,7 @@ class Login:
             self._deadline = None
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.waiters.pop(self, None)
+            pool.leave(self)
             self.gate.doorman.front.pools.give_back(pool)
 
     def _stop_reading(self) -> None:

@@ -1,7 +1,7 @@
 """The front's table of pools: who may share server connections, and what a client of each is told when it arrives.
 
 A pool is known to the relay by a small number. Its key is what makes two sessions interchangeable: proxy, target,
-database, user, and the startup settings, with which its server connections log in. Its *welcome* are the
+database, user, and those startup settings with which its server connections must log in. Its *welcome* are the
 ParameterStatus messages of its newest server login; a client that comes before the first one waits here. Numbers are
 given back when nobody uses the pool any more, so that a fleet of clients with ever new settings does not grow the
 table for ever. Belongs to the front thread.
@@ -19,18 +19,21 @@ from proxy.pgsql.messages import AUTHENTICATION_OK
 _SETTLED_S = 1.0  # for this long a refusal by the database is passed on without asking it again
 
 
+Settings = tuple[tuple[str, str], ...]
+
+
 class PoolKey(NamedTuple):
     proxy: str
     target: int  # slot
     database: str
     user: str
-    settings: tuple[tuple[str, str], ...]
+    settings: Settings  # those with which its servers must log in; a client's own are not among them
 
 
 class Waiter(Protocol):
     """A login that is authenticated and waits for the pool's first server."""
 
-    def welcome(self, welcome: "Welcome") -> None: ...
+    def welcome(self, welcome: "Welcome", pool: "Pool") -> None: ...
     def refused(self, error: bytes) -> None:
         """`error`: a whole ErrorResponse."""
 
@@ -43,10 +46,11 @@ class Welcome:
     parameters: bytes
     std_strings: bool
     ascii_safe: bool
+    settings: bytes = b""  # what the session begins with beyond the server's login, as ParameterStatus messages
 
     @classmethod
-    def of(cls, ready: ServerReady) -> "Welcome":
-        return cls(AUTHENTICATION_OK + ready.parameters, ready.parameters, ready.std_strings, ready.ascii_safe)
+    def of(cls, ready: ServerReady, settings: bytes) -> "Welcome":
+        return cls(AUTHENTICATION_OK + ready.parameters, ready.parameters, ready.std_strings, ready.ascii_safe, settings)
 
 
 @dataclass(slots=True, eq=False)
@@ -59,19 +63,33 @@ class Pool:
     generation: int  # a change makes the relay replace the server connections one by one
     welcome: Welcome | None = None
     waiters: dict[Waiter, None] = field(default_factory=dict)  # in order of arrival
+    beginnings: dict[Settings, Welcome] = field(default_factory=dict)  # for clients with settings of their own; oldest first
+    askers: dict[Settings, dict[Waiter, None]] = field(default_factory=dict)  # who waits for one of those
     clients: int = 0
     servers: int = 0
     opening: int = 0
 
     @property
     def unused(self) -> bool:
-        return not (self.waiters or self.clients or self.servers or self.opening)
+        return not (self.waiters or self.clients or self.servers or self.opening or self.askers)
 
     def opened(self, welcome: Welcome) -> None:
+        if welcome != self.welcome:
+            self.beginnings.clear()
         self.welcome = welcome
         waiters, self.waiters = self.waiters, {}
         for waiter in waiters:
-            waiter.welcome(welcome)
+            waiter.welcome(welcome, self)
+
+    def forget(self) -> None:
+        """What was learnt from its servers no longer holds."""
+        self.welcome = None
+        self.beginnings.clear()
+
+    def leave(self, waiter: Waiter) -> None:
+        self.waiters.pop(waiter, None)
+        for waiters in self.askers.values():
+            waiters.pop(waiter, None)
 
 
 class Pools:

@@ -45,13 +45,24 @@ REPORTED[7] = Reported(b"scram_iterations", b"scram_iterations", 16)            
 REPORTED[8] = Reported(b"search_path", b"search_path", 11)                                       # from 18
 
 
-cdef bint settings_reportable(const uint8_t *message, Py_ssize_t n) noexcept nogil:
-    """Is this whole ParameterStatus about a setting that a session may change?"""
+cdef int _reportable(const uint8_t *message, Py_ssize_t n) noexcept nogil:
     cdef int i
     for i in range(REPORTABLE):
         if n > REPORTED[i].size + 6 and memcmp(message + 5, REPORTED[i].name, REPORTED[i].size + 1) == 0:
-            return True
-    return False
+            return i
+    return -1
+
+
+cdef bint settings_reportable(const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """Is this whole ParameterStatus about a setting that a session may change?"""
+    return _reportable(message, n) >= 0
+
+
+cdef bint settings_among(const ParamSet *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """… and one of those in `s`?"""
+    cdef int i = _reportable(message, n)
+    cdef Py_ssize_t size
+    return i >= 0 and params_get(s, REPORTED[i].key, REPORTED[i].size, &size) != NULL
 
 
 cdef ParamSet *settings_reported(

@@ -165,6 +165,13 @@ class ErrorFields:
         return f"{self.severity or 'ERROR'} {self.sqlstate or '(no SQLSTATE)'}: {self.text}"
 
 
+def fatal(error: bytes) -> bytes:
+    """A whole ErrorResponse with severity FATAL: as the server would have said it at a login. The localised word (S) too."""
+    fields = [field for field in error[5:].split(b"\0") if field]
+    changed = [field[:1] + b"FATAL" if field[:1] in (b"S", b"V") else field for field in fields]
+    return message(0x45, b"".join(field + b"\0" for field in changed) + b"\0")
+
+
 def parse_error(body: bytes) -> ErrorFields:
     """Lenient on purpose: what is wrong here is about to be logged, and a malformed error is still an error."""
     found: dict[int, str] = {}

@@ -15,6 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
+from proxy._reasons cimport PIN_UNREADABLE
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_put, iobuf_reserve
 from proxy.sql._lex cimport Lex, POSTGRESQL, lex_end, lex_feed, lex_start
 
@@ -291,8 +292,8 @@ cdef void _assign(Scan *s, const uint8_t *name, Py_ssize_t n, IoBuf *value) noex
     cdef bint several = _is_list(name, n)
     cdef bint first = True
     value.pos = value.end = 0
-    if _same(name, n, b"seed", 4):
-        _plain(s, EFFECT_UNKNOWN)            # the state of a generator, not a value
+    if _same(name, n, b"seed", 4) or _same(name, n, b"temp_buffers", 12):
+        _plain(s, EFFECT_UNKNOWN)            # the state of a generator, not a value; refused where temporary tables have been
         return
     if _is(s, b"default", 7):
         _next(s)
@@ -676,3 +677,13 @@ def effects(bytes text not None, bint std_strings=True):
         found.append((EffectKind(one.kind), one.statement, one.name[:one.name_size].decode("latin-1"), one.value[:one.value_size]))
     free(e)
     return found
+
+
+def statements(bytes text not None, bint std_strings=True):
+    """How many statements a text has; -1 if that is not readable."""
+    cdef Lex lx
+    lex_start(&lx, POSTGRESQL, std_strings, True)
+    lex_feed(&lx, <const uint8_t*>text, len(text))
+    if lex_end(&lx) >> <int>PIN_UNREADABLE & 1:
+        return -1
+    return lx.rules.statements
