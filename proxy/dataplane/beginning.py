@@ -155,6 +155,8 @@ class Beginnings:
             outcome = error_response(BorrowTimeout())
         except ProxyError as error:
             outcome = error_response(error)
+        except OSError:  # the relay has closed its end
+            outcome = error_response(ServerLost())
         except BaseException:
             pool.askers.pop(settings, None)
             raise

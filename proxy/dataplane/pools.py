@@ -49,7 +49,7 @@ class Welcome:
     settings: bytes = b""  # what the session begins with beyond the server's login, as ParameterStatus messages
 
     @classmethod
-    def of(cls, ready: ServerReady, settings: bytes) -> "Welcome":
+    def of(cls, ready: ServerReady, settings: bytes = b"") -> "Welcome":
         return cls(AUTHENTICATION_OK + ready.parameters, ready.parameters, ready.std_strings, ready.ascii_safe, settings)
 
 

@@ -32,7 +32,9 @@ from proxy.model import (
     TargetRole,
 )
 from proxy.net._tls import TlsSession
+from proxy.reasons import CloseReason
 from proxy.shm._segment import Segment
+from tests.harness.messages import complete, ready
 from tests.harness.ports import free_port
 from tests.harness.wire import FakeClient
 
@@ -71,6 +73,7 @@ class FakeRelay:
         self.clients: list[HandedOver] = []
         self.servers: list[HandedOver] = []
         self.opens = 8  # so many times "want" is answered by "open", as the real one does (which knows when to give up)
+        self.tried: list[int] = []
         self.pools: dict[int, dict[str, Any]] = {}
 
     def emit(self, *event: Any) -> None:
@@ -83,6 +86,11 @@ class FakeRelay:
         return events
 
     def client(self, fd: int, tls: TlsSession | None, **facts: Any) -> None:
+        if "peer" not in facts:  # the front itself, which has settings tried: every server takes these
+            os.write(fd, complete("SET") + ready())
+            self.tried.append(fd)
+            self.emit("client_closed", facts["slot"], int(CloseReason.CLIENT_GONE))
+            return
         self.clients.append(HandedOver(fd, tls, facts))
 
     def server(self, fd: int, tls: TlsSession | None, **facts: Any) -> None:
@@ -115,6 +123,8 @@ class FakeRelay:
     def close(self) -> None:
         for each in self.clients + self.servers:
             os.close(each.fd)
+        for fd in self.tried:
+            os.close(fd)
         os.close(self.event_fd)
 
 

@@ -14,7 +14,7 @@ from proxy.dataplane.connector import attempts
 from proxy.model import ServerTls, SslMode, Target, TargetRole
 from proxy.pgsql.authclient import Encryption
 from proxy.reasons import ConnectFailure
-from tests.harness.messages import SSL_REQUEST, complete, error, ready, row, row_description
+from tests.harness.messages import SSL_REQUEST, complete, error, parameter_status, ready, row, row_description
 from tests.harness.postgres import Postgres
 from tests.harness.wire import FakeServer, ServerConnection
 from tests.integration.dataplane.stage import FakeRelay, Stage, run, until
@@ -310,13 +310,15 @@ def real(request: pytest.FixtureRequest) -> Iterator[Postgres]:
 def test_every_method(real: Postgres) -> None:
     async def scene() -> None:
         async with Stage(real) as stage:
-            client = await stage.client(application_name="x", options="-c statement_timeout=1234")
-            assert client.parameters["application_name"] == "x"
+            await stage.client(options="-c ignore_system_indexes=on -c work_mem=9MB")
             (there,) = stage.relay.servers
             assert there.facts["backend_pid"] > 0
             assert len(there.facts["cancel_key"]) == 4
-            assert there.facts["parameters"] == stage.relay.clients[0].facts["parameters"]
-            assert _ask(there.fd, "show statement_timeout") == b"1234ms"
+            mine = stage.relay.clients[0].facts
+            assert mine["parameters"] == there.facts["parameters"]
+            # what only a startup packet can set, its server has logged in with; the rest is the client's own
+            assert _ask(there.fd, "show ignore_system_indexes") == b"on"
+            assert mine["settings"] == parameter_status("work_mem", "9MB")
             assert stage.segment.limit(0) == 197
 
     run(scene())
@@ -351,7 +353,7 @@ def test_a_wrong_secret(pg: Postgres) -> None:
     [
         ({"database": "nowhere"}, '3D000 database "nowhere" does not exist'),
         ({"no_such_setting": "x"}, '42704 unrecognized configuration parameter "no_such_setting"'),
-        ({"statement_timeout": "x"}, '22023 invalid value for parameter "statement_timeout": "x"'),
+        ({"post_auth_delay": "x"}, '22023 invalid value for parameter "post_auth_delay": "x"'),
         ({"shared_buffers": "1MB"}, '55P02 parameter "shared_buffers" cannot be changed without restarting the server'),
     ],
 )

@@ -42,7 +42,7 @@ class Login:
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
-    def welcome(self, welcome: Welcome) -> None:
+    def welcome(self, welcome: Welcome, pool: Pool) -> None:
         self.heard.append(welcome)
 
     def refused(self, error: bytes) -> None:
