@@ -11,7 +11,7 @@ strings as they are. The elements of a list-valued setting (search_path, temp_ta
 LIST_MARK: how they are quoted is the server's business.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 

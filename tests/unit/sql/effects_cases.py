@@ -1,4 +1,4 @@
-"""Texts and what they do to the session, as the table `CASES`: text -> effects, as `said()` of test_effects writes them.
+"""Texts and what they do to the session, as the table `CASES`: text -> effects as `said()` of test_effects writes them.
 
 The order is the manual's: SET, SET CONSTRAINTS, SET ROLE, SET SESSION AUTHORIZATION, SET TRANSACTION, RESET, DISCARD,
 DEALLOCATE, ROLLBACK TO SAVEPOINT, then set_config(). A text found to be read wrongly is added here first.

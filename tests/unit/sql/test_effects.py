@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from proxy.pgsql._settings import SettingsDoor
 from proxy.sql._effects import EffectKind, effects
 from proxy.sql._lex import EFFECTS, scan
 from tests.harness.postgres import Postgres
+from tests.unit.pgsql.sessions import CUSTOM, Session
 from tests.unit.sql.effects_cases import BACKSLASH, CASES, SEVERAL
 
 K = EffectKind
@@ -93,73 +92,12 @@ def test_a_million_bytes_are_read_in_one_go() -> None:
 
 # ---------------------------------------------------------------- against the server
 
-CUSTOM = ["my.x", "my.y", "your.z"]
-IDENTITY = ["role", "session_authorization"]
 PLAIN = [
     "application_name", "work_mem", "statement_timeout", "extra_float_digits", "bytea_output", "xmloption", "timezone",
     "datestyle", "intervalstyle", "client_min_messages", "enable_seqscan", "default_transaction_isolation",
     "default_transaction_read_only", "search_path", "temp_tablespaces", "standard_conforming_strings",
     "client_encoding", "plpgsql.extra_warnings",
 ]  # fmt: skip
-# of the moment, or derived from another
-_PASSING = {
-    "transaction_isolation",
-    "transaction_read_only",
-    "transaction_deferrable",
-    "in_hot_standby",
-    "is_superuser",
-}
-_LOOK = (
-    "select name, setting from pg_settings where context in ('user', 'superuser', 'superuser-backend', 'backend') "
-    + "".join(f"union all select '{name}', pg_catalog.current_setting('{name}', true) " for name in CUSTOM + IDENTITY)
-)
-
-State = dict[str, str]
-
-
-class Session:
-    """A session of the superuser's, by simple queries."""
-
-    def __init__(self, pg: Postgres) -> None:
-        self.connection = psycopg.connect(pg.dsn(user="postgres"), autocommit=True)
-
-    def run(self, text: bytes) -> bool:
-        """True if the server did all of it."""
-        return self.connection.pgconn.exec_(text).status in {
-            psycopg.pq.ExecStatus.COMMAND_OK, psycopg.pq.ExecStatus.TUPLES_OK, psycopg.pq.ExecStatus.EMPTY_QUERY,
-        }  # fmt: skip
-
-    def fresh(self) -> None:
-        self.run(b"rollback")
-        assert self.run(b"discard all")
-
-    def replay(self, want: dict[bytes, bytes], was: dict[bytes, bytes] | None = None) -> None:
-        count, messages = SettingsDoor.replay(was or {}, want)
-        assert count == len(queries(messages))
-        for text in queries(messages):
-            assert self.run(text), (text, self.connection.pgconn.error_message)
-
-    def state(self) -> State:
-        """An empty custom setting is as good as none: the server cannot take it back further."""
-        result = self.connection.pgconn.exec_(_LOOK.encode())
-        rows = [(result.get_value(row, 0), result.get_value(row, 1) or b"") for row in range(result.ntuples)]
-        assert rows, self.connection.pgconn.error_message
-        return {
-            name.decode().lower(): value.decode("latin-1")
-            for name, value in rows
-            if name and name.decode() not in _PASSING
-        }
-
-
-def queries(messages: bytes) -> list[bytes]:
-    """The texts of Query messages."""
-    found = []
-    while messages:
-        size = int.from_bytes(messages[1:5]) + 1
-        assert messages[:1] == b"Q" and messages[size - 1] == 0 and len(messages) >= size
-        found.append(messages[5 : size - 1])
-        messages = messages[size:]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +105,7 @@ def pair(pg: Postgres) -> Iterator[tuple[Session, Session]]:
     sessions = Session(pg), Session(pg)
     yield sessions
     for session in sessions:
-        session.connection.close()
+        session.close()
 
 
 def model(
