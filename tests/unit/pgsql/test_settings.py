@@ -1,4 +1,4 @@
-"""proxy.pgsql._settings: the SQL that leads a session from one set of settings to another; the real server is referee."""
+"""proxy.pgsql._settings: the SQL that leads a session from one set of settings to another; a real server is referee."""
 
 from collections.abc import Iterator
 
