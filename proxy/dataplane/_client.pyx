@@ -3,7 +3,7 @@
 One visit reads once (fairness: nobody gets a second read before everybody had a first) and sends once: all messages that may
 go on are one run of the thread's buffer. A server is borrowed when the first message is complete, so a slow sender holds
 nobody's connection; only a message larger than `BORROW_BYTES` borrows half-finished, and then keeps its server until the
-message is whole (edge case 4).
+message is whole (edge case 4). A Query or Execute up to that size goes on only when it is whole, also to a server it has.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -191,6 +191,8 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                         break
                     run = v.at
             else:
+                if (kind == p.QUERY or kind == p.EXECUTE) and v.end - v.at < min(<Py_ssize_t>length + 1, BORROW_BYTES):
+                    break                    # what it does to the session shows only in the whole
                 c.swallow = (
                     (kind == p.COPY_DATA or kind == p.COPY_DONE or kind == p.COPY_FAIL)
                     and owed_count(&c.server.be.owed) == 0 and not c.server.be.owed.skipping

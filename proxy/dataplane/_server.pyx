@@ -87,6 +87,7 @@ cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
         if s.replaying == 0 and c != NULL:
             virtual_told(r, c, s)
     elif s.be.owed.answered == OWED_ASK:
+        s.errored = 0
         if c != NULL:
             c.asking = 0
             if c.asked != NULL:              # an error instead of a row
@@ -146,7 +147,10 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
     v.end = buf + n
     while v.at < v.end:
         kind = s.be.kind or v.at[0]
-        if kind == p.DATA_ROW and s.be.kind == 0 and owed_argument(&s.be.owed) == OWED_ASK and not _whole(&v):
+        if s.be.kind == 0 and not _whole(&v) and (
+            (kind == p.DATA_ROW and owed_argument(&s.be.owed) == OWED_ASK)
+            or (kind == p.ERROR_RESPONSE and owed_argument(&s.be.owed) == OWED_REPLAY)
+        ):
             step = NEED_DATA
             break
         step = backend_step(&s.be, &v, &size)
@@ -211,6 +215,16 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                 _to_client(c, run, v.at)
             run = v.at + size
         v.at += size
+        if refused:
+            # its settings cannot be had any more (a role that is gone …): under others its requests must not run, and of their
+            # refusal, which comes next, it must not learn
+            refused = False
+            s.condemned = CloseReason.SERVER_STATE_UNKNOWN
+            if c != NULL:
+                client_end(r, c, CloseReason.CLIENT_STATE_LOST)
+                c = NULL
+                if s.client != NULL or s.state == SERVER_PARTING or s.ch.fd < 0:
+                    return
     if c != NULL:
         _to_client(c, run, v.at)
     if step == VIOLATION:
@@ -221,12 +235,6 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
         return
     if c != NULL and c.ch.broken:
         schedule(r, &c.ch)
-    if refused:
-        # its settings cannot be had any more (a role that is gone …): under others its requests must not run
-        s.condemned = CloseReason.SERVER_STATE_UNKNOWN
-        if c != NULL:
-            client_end(r, c, CloseReason.CLIENT_STATE_LOST)
-            return
     if c == NULL and s.be.fatal:
         server_close(r, s, CloseReason.SERVER_FATAL, b"")
         return

@@ -35,7 +35,7 @@ from proxy.dataplane._state cimport (
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free
-from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, owed_at, owed_count, owed_request
+from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, Owed, owed_at, owed_count, owed_request
 from proxy.pgsql._params cimport params_drop, params_share
 from proxy.pgsql._statements cimport known_free, names_free, statement_drop
 from proxy.shm._fields cimport (
@@ -381,6 +381,11 @@ cdef void _ask_cancel(Relay_ *r, Server *s) noexcept nogil:
     tell(r, EVENT_CANCEL, s.id, s.pool.id, s.backend_pid, &s.key[0], s.key_size)
 
 
+cdef bint _asked_by_client(const Owed *o) noexcept nogil:
+    """Something of the client's is owed: what the proxy asks for itself stands in front of that, or is all there is."""
+    return owed_count(o) != 0 and owed_at(o, owed_count(o) - 1) != (OWED_QUERY | OWED_SWALLOW)
+
+
 cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size, uint64_t heard) noexcept nogil:
     """A CancelRequest for one of our clients. What does not match exactly is dropped without an answer, as the protocol demands.
 
@@ -400,7 +405,7 @@ cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t siz
         word_add(c.ep + EP_CANCELS_FORWARDED, 1)
         _leave_queue(c)
         client_refuse(r, c, CloseReason.CLOSE_NONE)
-    elif c.server != NULL and owed_count(&c.server.be.owed) and c.server.cancels < CANCELS_PER_SERVER and c.server.key_size:
+    elif c.server != NULL and _asked_by_client(&c.server.be.owed) and c.server.cancels < CANCELS_PER_SERVER and c.server.key_size:
         word_add(c.ep + EP_CANCELS_FORWARDED, 1)
         if owed_at(&c.server.be.owed, 0) == (OWED_QUERY | OWED_SWALLOW):
             c.server.cancel_later = 1        # it would hit a request of ours: when that is answered
@@ -412,8 +417,10 @@ cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t siz
 
 cdef void session_cancel_now(Relay_ *r, Server *s) noexcept nogil:
     """A request of ours has been answered while a cancel waited: does it still mean what comes next?"""
+    if owed_count(&s.be.owed) and owed_at(&s.be.owed, 0) == (OWED_QUERY | OWED_SWALLOW):
+        return                   # another one of ours
     s.cancel_later = 0
-    if owed_count(&s.be.owed) and owed_at(&s.be.owed, 0) != (OWED_QUERY | OWED_SWALLOW):
+    if owed_count(&s.be.owed):
         _ask_cancel(r, s)
 
 

@@ -349,24 +349,80 @@ cdef ParamSet *settings_meaning(ParamTable *t, ParamSet *s) noexcept nogil:
 
 
 cdef class SettingsDoor:
-    """Two sets as dicts -> the messages: for tests."""
+    """The functions above for tests: sets are dicts."""
+    cdef ParamTable t
+
+    def __cinit__(self):
+        params_init(&self.t)
+
+    cdef ParamSet *_made(self, dict items) except? NULL:
+        cdef ParamSet *made = NULL
+        cdef ParamSet *more
+        for name, value in items.items():
+            more = params_put(
+                &self.t, made, <const uint8_t*>(<bytes>name), len(name), <const uint8_t*>(<bytes>value), len(value),
+            )
+            if more == NULL:
+                params_drop(&self.t, made)
+                raise ValueError(f"{name!r}: {value!r}")
+            made = more
+        return made
+
+    cdef dict _read(self, ParamSet *s):
+        """`s` is given up."""
+        cdef Item one
+        cdef Py_ssize_t at = 0
+        found = {}
+        while params_next(s, &at, &one):
+            found[one.name[:one.name_size]] = one.value[:one.value_size]
+        params_drop(&self.t, s)
+        return found
 
     @staticmethod
     def replay(dict was not None, dict want not None, bint in_transaction=False):
-        cdef ParamTable t
-        cdef ParamSet *a = NULL
-        cdef ParamSet *b = NULL
+        """-> (how many messages, all of them)"""
+        cdef SettingsDoor door = SettingsDoor()
+        cdef ParamSet *a = door._made(was)
+        cdef ParamSet *b = door._made(want)
         cdef IoBuf out
         out.data = NULL
         out.pos = out.end = out.cap = 0
-        params_init(&t)
-        for name, value in was.items():
-            a = params_put(&t, a, <const uint8_t*>(<bytes>name), len(name), <const uint8_t*>(<bytes>value), len(value))
-        for name, value in want.items():
-            b = params_put(&t, b, <const uint8_t*>(<bytes>name), len(name), <const uint8_t*>(<bytes>value), len(value))
         n = settings_replay(a, b, in_transaction, &out)
         made = (<const uint8_t*>out.data)[:out.end]
         iobuf_free(&out)
-        params_drop(&t, a)
-        params_drop(&t, b)
+        params_drop(&door.t, a)
+        params_drop(&door.t, b)
         return n, made
+
+    @staticmethod
+    def ask(list names not None):
+        cdef SettingsDoor door = SettingsDoor()
+        cdef ParamSet *a = door._made(dict.fromkeys(names, b""))
+        cdef IoBuf out
+        out.data = NULL
+        out.pos = out.end = out.cap = 0
+        settings_ask(a, &out)
+        made = (<const uint8_t*>out.data)[:out.end]
+        iobuf_free(&out)
+        params_drop(&door.t, a)
+        return made
+
+    @staticmethod
+    def meaning(dict s not None):
+        cdef SettingsDoor door = SettingsDoor()
+        cdef ParamSet *a = door._made(s)
+        cdef ParamSet *left = settings_meaning(&door.t, a)
+        params_drop(&door.t, a)
+        return door._read(left)
+
+    @staticmethod
+    def reported(dict s not None, dict base not None, dict born not None, dict now not None, bint all=False):
+        cdef SettingsDoor door = SettingsDoor()
+        cdef ParamSet *b = door._made(base)
+        cdef ParamSet *c = door._made(born)
+        cdef ParamSet *d = door._made(now)
+        cdef ParamSet *made = settings_reported(&door.t, door._made(s), b, c, d, all)
+        params_drop(&door.t, b)
+        params_drop(&door.t, c)
+        params_drop(&door.t, d)
+        return door._read(made)

@@ -11,7 +11,7 @@ strings as they are. The elements of a list-valued setting (search_path, temp_ta
 LIST_MARK: how they are quoted is the server's business.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -25,8 +25,8 @@ cdef enum Kind:
     K_NAME                       # "quoted"; quotes taken off, doubled ones are not
     K_STRING                     # as it stands between its quotes; doubled ones are not undone
     K_NUMBER
-    K_OTHER                      # one byte
-    K_OPAQUE                     # a string or name whose value is not simply its text
+    K_OTHER                      # one byte; or a number or string whose value is not simply its text: by its first byte
+    K_OPAQUE                     # the rest of the statement, where it is not certain how it reads
 
 cdef struct Token:
     int kind
@@ -43,9 +43,11 @@ cdef struct Scan:
     uint32_t count
     uint32_t has
     bint failed                  # no memory
+    bint miscounted              # more statements than the server will see
 
 cdef enum:
     NAME_MAX = 127
+    IDENTIFIER_MAX = 63          # NAMEDATALEN - 1
     VALUE_MAX = 60000
 
 
@@ -113,6 +115,40 @@ cdef void _quoted(Scan *s, int kind, uint8_t quote, bint plain) noexcept nogil:
         s.at = s.end
 
 
+cdef void _dollar(Scan *s) noexcept nogil:
+    """At a $: a parameter, a string, or a byte."""
+    cdef const uint8_t *at = s.at + 1
+    cdef Py_ssize_t n
+    s.t.kind = K_OTHER
+    s.t.size = 1
+    while at < s.end and (_letter(at[0]) or _digit(at[0])) and not (at == s.at + 1 and _digit(at[0])):
+        at += 1
+    if at == s.end or at[0] != 0x24:
+        s.at += 1
+        while s.at < s.end and _digit(s.at[0]):
+            s.at += 1
+        return
+    n = at + 1 - s.at            # of the tag, with both its $
+    at += 1
+    while s.end - at >= n:
+        at = <const uint8_t*>memchr(at, 0x24, s.end - at)
+        if at == NULL or s.end - at < n:
+            break
+        if memcmp(at, s.t.at, n) == 0:
+            s.at = at + n
+            return
+        at += 1
+    s.t.kind = K_OPAQUE
+    s.at = s.end
+
+
+cdef bint _continues(const Scan *s) noexcept nogil:
+    """Behind a string with escapes: does another follow, which may be a part of it and is read by the same rules?"""
+    cdef Scan behind = s[0]
+    _skip_blanks(&behind)
+    return behind.at < behind.end and behind.at[0] == 0x27
+
+
 cdef void _next(Scan *s) noexcept nogil:
     cdef uint8_t b
     _skip_blanks(s)
@@ -135,6 +171,9 @@ cdef void _next(Scan *s) noexcept nogil:
             if _low(b) == 0x65 and s.at[1] == 0x27:          # e'…'
                 s.at += 2
                 _quoted(s, K_STRING, 0x27, False)
+                if _continues(s):
+                    s.t.kind = K_OPAQUE
+                    s.at = s.end
             else:                                            # b'' x'' n'' u&
                 s.t.kind = K_OPAQUE
                 s.at = s.end
@@ -148,19 +187,16 @@ cdef void _next(Scan *s) noexcept nogil:
             s.at += 1
         s.t.kind = K_NUMBER
         s.t.size = s.at - s.t.at
-        if s.at < s.end and (_letter(s.at[0]) or s.t.size > 1 and b == 0x30 and s.t.at[1] != 0x2E):
-            s.t.kind = K_OPAQUE  # 1e3, 0x1f, 1_000, 007
-            s.at = s.end
+        if s.at < s.end and _letter(s.at[0]) or s.t.size > 1 and b == 0x30 and s.t.at[1] != 0x2E:
+            s.t.kind = K_OTHER   # 1e3, 0x1f, 1_000, 007
+            while s.at < s.end and (_letter(s.at[0]) or _digit(s.at[0])):
+                s.at += 1
+    elif b == 0x24:
+        _dollar(s)
     else:
         s.at += 1
         s.t.kind = K_OTHER
         s.t.size = 1
-        if b == 0x24:
-            while s.at < s.end and _digit(s.at[0]):
-                s.at += 1
-            if s.at == s.t.at + 1:           # $$…$$
-                s.t.kind = K_OPAQUE
-                s.at = s.end
 
 
 cdef bint _is(const Scan *s, const char *word, Py_ssize_t n) noexcept nogil:
@@ -223,6 +259,8 @@ cdef void _emit(Scan *s, uint8_t kind, const uint8_t *name, Py_ssize_t n, const 
     s.count += 1
     if kind < 8:
         s.has |= <uint32_t>1 << kind
+    if _same(name, name_size, b"session_authorization", 21):         # the role goes back with it
+        _emit(s, EFFECT_ASK if kind == EFFECT_ASK else EFFECT_RESET, b"role", 4, NULL, 0)
 
 
 cdef inline void _plain(Scan *s, uint8_t kind) noexcept nogil:
@@ -254,7 +292,7 @@ cdef bint _name(Scan *s, IoBuf *name) noexcept nogil:
     cdef uint8_t b
     name.pos = name.end = 0
     while True:
-        if s.t.kind != K_WORD and s.t.kind != K_NAME or s.t.size == 0:
+        if s.t.kind != K_WORD and s.t.kind != K_NAME or not 0 < s.t.size <= IDENTIFIER_MAX:
             return False
         for i in range(s.t.size):
             b = _low(s.t.at[i])
@@ -277,8 +315,10 @@ cdef bint _value(Scan *s, IoBuf *value) noexcept nogil:
         if _punct(s, 0x2D) and iobuf_put(value, b"-", 1) < 0:
             return False
         _next(s)
-        if s.t.kind != K_NUMBER:
+        if s.t.kind != K_NUMBER or (s.t.size == 1 and s.t.at[0] == 0x30):        # -0 is 0
             return False
+    if (s.t.kind == K_WORD or s.t.kind == K_NAME) and s.t.size > IDENTIFIER_MAX:
+        return False             # the server cuts it
     if s.t.kind != K_WORD and s.t.kind != K_NAME and s.t.kind != K_STRING and s.t.kind != K_NUMBER:
         return False
     if s.t.size and memchr(s.t.at, LIST_MARK, s.t.size) != NULL or not _put_token(value, &s.t):
@@ -306,8 +346,8 @@ cdef void _assign(Scan *s, const uint8_t *name, Py_ssize_t n, IoBuf *value) noex
         elif not first and iobuf_put(value, b", ", 2) < 0:
             break
         first = False
-        if not _value(s, value):
-            break
+        if several and (s.t.kind == K_NUMBER or s.t.kind == K_OTHER) or not _value(s, value):
+            break                # a number in a list is not quoted by the server
         if s.t.kind == K_END:
             _emit(s, EFFECT_SET, name, n, value.data, value.end)
             return
@@ -366,7 +406,7 @@ cdef void _characteristics(Scan *s) noexcept nogil:
 
 
 cdef void _authorization(Scan *s, IoBuf *value) noexcept nogil:
-    """SET SESSION AUTHORIZATION user | DEFAULT: the role goes back with it."""
+    """SET SESSION AUTHORIZATION user | DEFAULT."""
     value.pos = value.end = 0
     if _is(s, b"default", 7):
         _emit(s, EFFECT_RESET, b"session_authorization", 21, NULL, 0)
@@ -374,7 +414,11 @@ cdef void _authorization(Scan *s, IoBuf *value) noexcept nogil:
         _emit(s, EFFECT_SET, b"session_authorization", 21, value.data, value.end)
     else:
         _emit(s, EFFECT_ASK, b"session_authorization", 21, NULL, 0)
-    _emit(s, EFFECT_RESET, b"role", 4, NULL, 0)
+
+
+cdef bint _follows_name(const Scan *s) noexcept nogil:
+    """What was read is a setting's name, not a word of the grammar."""
+    return _punct(s, 0x2E) or _punct(s, 0x3D) or _is(s, b"to", 2)
 
 
 cdef void _set(Scan *s, IoBuf *name, IoBuf *value) noexcept nogil:
@@ -387,7 +431,7 @@ cdef void _set(Scan *s, IoBuf *name, IoBuf *value) noexcept nogil:
         session = True
     elif _take(s, b"local", 5):
         local = True
-    if (session or local) and (_punct(s, 0x2E) or _punct(s, 0x3D) or _is(s, b"to", 2)):
+    if (session or local) and _follows_name(s):
         s[0] = back              # settings called session.x or local.x
         session = local = False
     if local:
@@ -421,7 +465,7 @@ cdef void _set(Scan *s, IoBuf *name, IoBuf *value) noexcept nogil:
         if s.t.kind == K_END:
             _emit(s, EFFECT_RESET, b"client_encoding", 15, NULL, 0)
             return
-        if s.t.kind == K_STRING or _is(s, b"default", 7):
+        if not _follows_name(s):
             _assign(s, b"client_encoding", 15, value)
             return
         s[0] = back
@@ -431,7 +475,7 @@ cdef void _set(Scan *s, IoBuf *name, IoBuf *value) noexcept nogil:
             return
         s[0] = back
     if _take(s, b"schema", 6):
-        if s.t.kind == K_STRING:
+        if not _follows_name(s):
             _assign(s, b"search_path", 11, value)
             return
         s[0] = back
@@ -457,7 +501,6 @@ cdef void _reset(Scan *s, IoBuf *name) noexcept nogil:
         _plain(s, EFFECT_RESET_ALL)
     elif _take(s, b"session", 7) and _take(s, b"authorization", 13):
         _emit(s, EFFECT_RESET, b"session_authorization", 21, NULL, 0)
-        _emit(s, EFFECT_RESET, b"role", 4, NULL, 0)
     else:
         s[0] = back
         if _take(s, b"time", 4) and _take(s, b"zone", 4):
@@ -532,8 +575,12 @@ cdef void _calls(Scan *s, IoBuf *name, IoBuf *value) noexcept nogil:
     cdef bint plain = _take(s, b"select", 6)
     cdef uint32_t at
     cdef uint32_t sizes[2]
+    cdef bint creates = _is(s, b"create", 6)
     while s.t.kind != K_END:
-        if _is(s, b"set_config", 10):
+        if creates and _take(s, b"begin", 5):
+            if _is(s, b"atomic", 6):
+                s.miscounted = True          # the `;` in the body end no statement of the text
+        elif _is(s, b"set_config", 10):
             _set_config(s, name, value, &plain)
             if plain and _take(s, b"as", 2):
                 _next(s)
@@ -617,6 +664,7 @@ cdef Effects *effects_read(const uint8_t *text, Py_ssize_t n, bint std_strings) 
     s.count = 0
     s.has = 0
     s.failed = False
+    s.miscounted = False
     lex_start(&lx, POSTGRESQL, std_strings, True)
     i = 0
     while i <= n and not s.failed:
@@ -634,6 +682,11 @@ cdef Effects *effects_read(const uint8_t *text, Py_ssize_t n, bint std_strings) 
                 s.end = text + (i - 1 if i <= n else n)
                 _statement(&s, &name, &value)
             start = i
+    if s.miscounted and s.count:
+        # behind the body of a function nothing can be told apart by its number
+        out.end = 0
+        s.count = s.has = s.statement = 0
+        _plain(&s, EFFECT_UNKNOWN)
     if not s.failed:
         made = <Effects*>malloc(sizeof(Effects) + out.end)
     if made != NULL:
@@ -666,7 +719,7 @@ cdef bint effects_next(const Effects *e, uint32_t *at, Effect *one) noexcept nog
 
 
 def effects(bytes text not None, bint std_strings=True):
-    """[(EffectKind, statement, name, value), …] for tests and tools."""
+    """[(EffectKind, statement, name, value), …] for tests and tools. Elements of a list: LIST_MARK in front of each."""
     cdef Effects *e = effects_read(<const uint8_t*>text, len(text), std_strings)
     cdef Effect one
     cdef uint32_t at = 0

@@ -230,3 +230,78 @@ def test_a_client_that_leaves_while_its_cancel_is_under_way() -> None:
         server.expect(m.query("ROLLBACK"))
         server.send(m.complete("ROLLBACK") + m.ready())
         server.becomes("idle")
+
+
+# ---------------------------------------------------------------- while the proxy asks for itself
+
+REPLAYED = m.complete("BEGIN") + m.complete("SET") + m.complete("COMMIT") + m.ready()
+SLEEP = m.query("select pg_sleep(9)")
+
+
+def settings(**values: str) -> bytes:
+    return b"".join(m.parameter_status(name, values[name]) for name in sorted(values))
+
+
+@pytest.mark.edge_case(55)
+def test_ec55_a_cancel_during_a_replay_waits_for_it() -> None:
+    """It would hit the replay: the settings would be refused, and the client closed for asking to be canceled."""
+    with RelayBox() as box:
+        pool = box.pool()
+        client = box.client(pool, settings=settings(work_mem="1MB"))
+        client.send(SLEEP)
+        server = box.server(pool)
+        server.expect(m.query("BEGIN;SET \"work_mem\" TO '1MB';COMMIT"), SLEEP)
+        client.cancel()
+        assert box.happened("cancel") == []
+        server.send(REPLAYED)
+        box.until(lambda: len(box.happened("cancel")) == 1, "the cancel to be dialled")
+        server.send(m.error("57014") + m.ready())
+        client.expect(m.error("57014") + m.ready())
+        box.relay.cancel_done(box.happened("cancel")[0][1])
+        server.becomes("idle")
+
+
+@pytest.mark.edge_case(47, 55)
+def test_ec55_a_cancel_waits_for_both_halves_of_a_replay() -> None:
+    with RelayBox() as box:
+        pool = box.pool()
+        about = m.parameter_status("client_encoding", "LATIN1") + m.message("S", b"my.x\0\xe9\0")
+        client = box.client(pool, settings=about)
+        client.send(SLEEP)
+        server = box.server(pool)
+        server.expect(m.query("BEGIN;SET \"client_encoding\" TO 'LATIN1';"))
+        server.expect(m.query(b'SET "my"."x" TO \'\xe9\';COMMIT'), SLEEP)
+        client.cancel()
+        server.send(m.complete("BEGIN") + m.complete("SET") + m.ready("T"))
+        assert box.happened("cancel") == []
+        server.send(m.complete("SET") + m.complete("COMMIT") + m.ready())
+        box.until(lambda: len(box.happened("cancel")) == 1, "the cancel to be dialled")
+        server.send(m.error("57014") + m.ready())
+        client.expect(m.error("57014") + m.ready())
+        box.relay.cancel_done(box.happened("cancel")[0][1])
+        server.becomes("idle")
+
+
+@pytest.mark.edge_case(54, 55)
+def test_ec55_a_cancel_while_a_question_of_ours_is_open_hits_nothing() -> None:
+    """The client has all its answers, and may have sent its next request when ours is answered."""
+    with RelayBox() as box:
+        pool = box.pool()
+        client = box.client(pool)
+        text = m.query("select set_config('my.x', 'a' || 'b', false)")
+        client.send(text)
+        server = box.server(pool)
+        server.expect(text)
+        server.send(DONE)
+        client.expect(DONE)
+        server.expect(m.query("SELECT pg_catalog.current_setting('my.x',true)"))
+        client.cancel()
+        box.settle()
+        client.send(m.query("next"))
+        server.expect(m.query("next"))
+        server.send(m.row_description("x") + m.row("ab") + DONE)
+        server.send(DONE)
+        client.expect(DONE)
+        assert box.happened("cancel") == []
+        server.becomes("idle")
+        assert box.segment.read("endpoint", 0, "cancels_dropped") == 1

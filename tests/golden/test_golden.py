@@ -3,6 +3,10 @@
 A file is one client and its server. Each turn: what the client sends, what the server sees of it, what it answers, what
 the client must see, and how things stand then; the cancel requests that `cancels` counts are carried out after that.
 `<eof>` closes that side. Statement names of the proxy's own appear as slw#1, slw#2 …; slw#0 never exists.
+
+`by` in a turn names another client of the same pool. `settings` is what the file's client began its session with, and
+`others.NAME.settings` what another one did. What the proxy asks for itself is written `Replay name=value -name …`
+(`inside`: without a transaction) and `Ask name …`; the answers `Replayed` and `Answered value …` are no client's.
 """
 
 import re
@@ -15,12 +19,15 @@ from typing import Any
 import pytest
 
 from proxy.reasons import CloseReason, PinReason
+from tests.harness import messages as m
 from tests.harness.delivery import SEEDS, cut, deliveries
 from tests.harness.relaybox import ERRORS, FakeClient, FakeServer, Gone, RelayBox, parameters
 from tests.harness.spoken import by_client, by_server
 
 FILES = sorted(Path(__file__).parent.glob("pgsql/*/*.toml"))
-TURN = {"client", "sees", "server", "expect"}
+TURN = {"by", "client", "sees", "server", "expect"}
+FILE = {"title", "turn", "pool", "told", "settings", "others"}
+OURS = ("Replayed", "Answered")
 EXPECT = {"to_client", "server_conn", "client_conn", "pinned", "owed", "cancels"}
 _OWN_NAME = re.compile(rb"slw_([0-9a-f]+)")
 
@@ -64,6 +71,14 @@ def _plain(raw: bytes, seen: dict[bytes, bytes]) -> bytes:
     return raw[:1] + struct.pack("!I", len(body) + 4) + body
 
 
+def _settings(values: dict[str, str | list[str]]) -> bytes:
+    """As the front hands them over; elements of a list behind marks."""
+    return b"".join(
+        m.parameter_status(name, value if isinstance(value, str) else "".join("\x01" + one for one in value))
+        for name, value in sorted(values.items())
+    )
+
+
 class Conversation:
     """One play of one file."""
 
@@ -73,9 +88,14 @@ class Conversation:
         self.client_cut = client_cut
         self.server_cut = server_cut
         self.pool = box.pool(**case.get("pool", {}))
-        self.client: FakeClient = box.client(self.pool, told=parameters(**case.get("told", {})))
+        self.clients: dict[str, FakeClient] = {"": self._client(case)}
+        self.client = self.clients[""]
         self.server: FakeServer | None = None
         self.names: dict[bytes, bytes] = {}
+
+    def _client(self, about: dict[str, Any]) -> FakeClient:
+        told, begins = parameters(**about.get("told", {})), _settings(about.get("settings", {}))
+        return self.box.client(self.pool, told=told, settings=begins)
 
     def the_server(self) -> FakeServer:
         if self.server is None:
@@ -85,6 +105,10 @@ class Conversation:
     def turn(self, turn: dict[str, Any]) -> None:
         assert set(turn) <= TURN and set(turn.get("expect", {})) <= EXPECT, "unknown word in the file"
         expect = {"to_client": "same", **turn.get("expect", {})}
+        by = turn.get("by", "")
+        if by not in self.clients:
+            self.clients[by] = self._client(self.case.get("others", {}).get(by, {}))
+        self.client = self.clients[by]
         said = turn.get("client", [])
         raw = b"".join(by_client(text) for text in said if text != "<eof>")
         self._send(self.client, raw, self.client_cut)
@@ -116,7 +140,9 @@ class Conversation:
         if not lines:
             return
         server = self.the_server()
-        raw = b"".join(by_server(line, server.pid) for line in lines if line != "<eof>")
+        names = {alias.decode(): "slw_" + number.decode() for number, alias in self.names.items()}
+        spoken = [re.sub(r"slw#\d+", lambda found: names[found[0]], line) for line in lines if line != "<eof>"]
+        raw = b"".join(by_server(line, server.pid) for line in spoken)
         self._send(server, raw, self.server_cut)
         if "<eof>" in lines:
             server.close()
@@ -124,7 +150,8 @@ class Conversation:
     def _client_sees(self, expect: dict[str, Any], answered: list[str]) -> None:
         if self.client.closed:
             return
-        lines = answered if expect["to_client"] == "same" else expect["to_client"]
+        same = [line for line in answered if not line.startswith(OURS)]
+        lines = same if expect["to_client"] == "same" else expect["to_client"]
         raw = b""
         for line in lines:
             if line == "<eof>":
@@ -177,7 +204,7 @@ class Conversation:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_conversation(path: Path) -> None:
     case = tomllib.loads(path.read_text())
-    assert case["title"]
+    assert case["title"] and set(case) <= FILE
     with RelayBox(limit=1000) as box:
         for name, client_cut, server_cut in _plays():
             play = Conversation(box, case, client_cut, server_cut)
@@ -187,8 +214,9 @@ def test_conversation(path: Path) -> None:
                 except (AssertionError, Gone) as failure:
                     failure.add_note(f"{path.name}, turn {number}, {name}: {case['title']}")
                     raise
-            if not play.client.closed:
-                play.client.close()
+            for client in play.clients.values():
+                if not client.closed:
+                    client.close()
             if play.server is not None and not play.server.closed:
                 play.server.close()
 

@@ -171,7 +171,7 @@ def test_ec14_a_pinned_clients_life_ends_too(busy: bool) -> None:
         client = box.client(pool, life=SHORT)
         server = box.warm(pool)
         then = time.monotonic()
-        ask(client, server, "set work_mem = 1", "T" if busy else "I")
+        ask(client, server, "listen c", "T" if busy else "I")
         if busy:
             box.until(lambda: seconds(then) > 2 * SHORT, "twice its life")
             client.silent()

@@ -2,6 +2,9 @@
 
 The words behind a name are its fields, the interesting ones first; quotes as in a shell; `x*1000` is a thousand x.
 `half` and `rest` in front of a message are its two halves; `raw 5100` are bytes in hexadecimal.
+
+The proxy's own requests: `Replay work_mem=1MB search_path=[a][b] -role` sets two and resets one, in a transaction of
+its own unless `inside` stands in front; `Ask a b` asks for values. Answers: `Replayed 'SET|RESET'`, `Answered 1MB`.
 """
 
 import re
@@ -31,6 +34,27 @@ def _execute(*words: str) -> bytes:
     return m.execute(named.get("portal", ""), int(named.get("limit", "0")))
 
 
+def _replay(*words: str) -> bytes:
+    """As _settings.pyx would write it, for values without quotes and backslashes."""
+    said = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        quoted = ".".join(f'"{part}"' for part in name.removeprefix("-").split("."))
+        if word in {"-role", "-session_authorization"}:
+            said.append(f"RESET {word[1:].upper().replace('_', ' ')};")
+        elif equals:
+            elements = value[1:-1].split("][") if value.startswith("[") else [value]
+            said.append(f"SET {quoted} TO " + ",".join(f"'{one}'" for one in elements) + ";")
+        elif word != "inside":
+            said.append(f"RESET {quoted};")
+    text = "".join(said)
+    return m.query(text if "inside" in words else f"BEGIN;{text}COMMIT")
+
+
+def _ask(*names: str) -> bytes:
+    return m.query("SELECT " + ",".join(f"pg_catalog.current_setting('{name}',true)" for name in names))
+
+
 _CLIENT: dict[str, Callable[..., bytes]] = {
     "Query": m.query,
     "Parse": lambda name, sql: m.parse(sql, name),
@@ -45,6 +69,8 @@ _CLIENT: dict[str, Callable[..., bytes]] = {
     "CopyDone": m.copy_done,
     "CopyFail": lambda why="": m.copy_fail(why),
     "FunctionCall": lambda oid="1598": m.message("F", struct.pack("!IhhH", int(oid), 0, 0, 0)),
+    "Replay": _replay,
+    "Ask": _ask,
 }
 
 
@@ -74,6 +100,15 @@ _SERVER: dict[str, Callable[..., bytes]] = {
     "CopyBothResponse": lambda: m.message("W", b"\0\0\0"),
     "CopyData": lambda text="": m.copy_data(text.encode()),
     "CopyDone": m.copy_done,
+    "Replayed": lambda tags="SET", status="I": (
+        b"".join(m.complete(tag) for tag in ["BEGIN", *tags.split("|"), "COMMIT"]) + m.ready(status)
+    ),
+    "Answered": lambda *values: (
+        m.row_description(*["current_setting"] * len(values))
+        + m.row(*(None if v == "NULL" else v for v in values))
+        + m.complete("SELECT 1")
+        + m.ready()
+    ),
     "FunctionCallResponse": lambda value="": m.message("V", struct.pack("!i", len(value)) + value.encode()),
 }
 

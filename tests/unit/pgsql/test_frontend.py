@@ -7,6 +7,7 @@ import pytest
 from proxy._wire import Step
 from proxy.pgsql._frontend import FrontendDoor, FrontendFault
 from proxy.reasons import PinReason
+from proxy.sql._lex import EFFECTS, ENDS, TRANSACTION_END
 from tests.harness import messages as m
 from tests.harness.delivery import check, play
 
@@ -29,8 +30,10 @@ EVERY = {
 }
 
 
-def pins(touches: int) -> set[PinReason]:
-    return {reason for reason in PinReason if reason and reason.name != "PIN_REASON_COUNT" and touches >> reason & 1}
+def pins(touches: int) -> set[int]:
+    """The reasons to pin, and what else the text is known to do."""
+    found: set[int] = {reason for reason in PinReason if reason.name != "PIN_REASON_COUNT" and touches >> reason & 1}
+    return found | {bit for bit in (EFFECTS, ENDS, TRANSACTION_END) if touches & bit}
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -56,18 +59,20 @@ def test_ec18_several_syncs_and_batches_in_one_packet() -> None:
     ("raw", "expected"),
     [
         (m.query("select 1"), set()),
-        (m.query("set work_mem = '1MB'"), {PinReason.PIN_SETTING}),
+        (m.query("set work_mem = '1MB'"), {EFFECTS}),
+        (m.query("deallocate a"), {EFFECTS, ENDS}),
         (m.query("select 1; listen x"), {PinReason.PIN_LISTEN}),
         (m.query("prepare a as select 1"), {PinReason.PIN_PREPARED_SQL}),
         (m.parse("select 1", "s1"), {PinReason.PIN_PREPARED_PROTOCOL}),
         (m.parse("select 1", ""), set()),
-        (m.parse("set work_mem = '1MB'", ""), {PinReason.PIN_SETTING}),
+        (m.parse("set work_mem = '1MB'", ""), {EFFECTS}),
+        (m.parse("commit", ""), {TRANSACTION_END}),
         (m.parse("listen x", "s1"), {PinReason.PIN_LISTEN, PinReason.PIN_PREPARED_PROTOCOL}),
         (m.copy_data(b"set work_mem = '1MB'\0"), set()),
         (m.bind("listen x"), set()),
     ],
 )
-def test_what_a_text_touches_is_the_same_in_every_cut(raw: bytes, expected: set[PinReason]) -> None:
+def test_what_a_text_touches_is_the_same_in_every_cut(raw: bytes, expected: set[int]) -> None:
     (run,) = check(FrontendDoor, raw)
     assert pins(run.facts[0]) == expected
 

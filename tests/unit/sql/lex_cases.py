@@ -1,12 +1,13 @@
 """Texts and what they may do to a session, as the table `CASES`: (text, mask, database, standard_conforming_strings).
 
-Read it as the manual of what pins. A text found to be judged wrongly is added here first; none is ever deleted.
+Read it as the manual of what pins, and of what `_effects` has to read (EFFECTS). A text found to be judged wrongly is
+added here first; none is ever deleted.
 """
 
 from typing import NamedTuple
 
 from proxy.reasons import PinReason as P
-from proxy.sql._lex import DROP_DATABASE, EMPTY, TRANSACTION_START
+from proxy.sql._lex import DROP_DATABASE, EFFECTS, EMPTY, ENDS, TRANSACTION_END, TRANSACTION_START
 
 
 class Case(NamedTuple):
@@ -27,12 +28,11 @@ def bit(*reasons: P) -> int:
     return sum(1 << reason for reason in reasons)
 
 
-SETTING, ROLE, PREPARED, TEMPORARY, CURSOR = map(
-    bit, (P.PIN_SETTING, P.PIN_ROLE, P.PIN_PREPARED_SQL, P.PIN_TEMPORARY_OBJECT, P.PIN_CURSOR)
+PREPARED, TEMPORARY, CURSOR, FUNCTION = map(
+    bit, (P.PIN_PREPARED_SQL, P.PIN_TEMPORARY_OBJECT, P.PIN_CURSOR, P.PIN_FUNCTION)
 )
-LISTEN, LOAD, SEQUENCE, LOCK, DISCARD, DO, UNREADABLE = map(
-    bit,
-    (P.PIN_LISTEN, P.PIN_LOAD, P.PIN_SEQUENCE, P.PIN_ADVISORY_LOCK, P.PIN_DISCARD, P.PIN_DO_BLOCK, P.PIN_UNREADABLE),
+LISTEN, LOAD, SEQUENCE, LOCK, DO, UNREADABLE = map(
+    bit, (P.PIN_LISTEN, P.PIN_LOAD, P.PIN_SEQUENCE, P.PIN_ADVISORY_LOCK, P.PIN_DO_BLOCK, P.PIN_UNREADABLE)
 )
 
 # ---------------------------------------------------------------- nothing at all
@@ -54,7 +54,6 @@ _all(
     b"ALTER SYSTEM SET work_mem = '1MB'",
     b"insert into t (listen, load, set) values (1, 2, 3)",
     b"create function f() returns int language sql set work_mem = '1MB' as 'select 1'",
-    b"CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",
     b"create rule r as on update to t do also (select 1; select 2)",
     b"create trigger g before insert on t for each row execute function f()",
     b"create or replace view v as select 1",
@@ -62,9 +61,6 @@ _all(
     b"CREATE TABLE temp (a int)",
     b"create database_x",
     b"grant execute on function f() to public",
-    b"commit; rollback; savepoint a; release a; end",
-    b"fetch all from c; move c; close c",
-    b"unlisten *; notify c, 'x'",
     b"show search_path",
     b"explain select 1",
     b"explain analyze verbose select 1",
@@ -78,16 +74,12 @@ _all(
     b"setx = 1",
     b"set$x = 1",
     b"\xef\xbb\xbfset x = 1",  # a byte order mark is a letter: the server sees the word "\ufeffset"
-    b"prepare transaction 'gid'",
-    b"PREPARE TRANSACTION $$gid$$",
-    b"PREPARE /* */ TRANSACTION -- \n e'gid'",
-    b"commit prepared 'gid'",
     b"lock table t",
 )
 
 # ---------------------------------------------------------------- SET, RESET
 _all(
-    SETTING,
+    EFFECTS,
     b"set x = 1",
     b"SET x TO 1",
     b"sEt x to 1",
@@ -138,7 +130,7 @@ _all(
     b"set local x.y = 1",
 )
 _all(
-    ROLE,
+    EFFECTS,
     b"set role r",
     b"SET ROLE NONE",
     b"set role = 'r'",
@@ -154,7 +146,7 @@ _all(
 
 # ---------------------------------------------------------------- set_config and functions of its kind
 _all(
-    SETTING,
+    EFFECTS,
     b"select set_config('a', 'b', false)",
     b"SELECT SET_CONFIG('a', 'b', FALSE)",
     b"select pg_catalog.set_config('a', 'b', false)",
@@ -173,15 +165,13 @@ _all(
     b"select set_config('a', 'b', is_local => true)",
     b"select set_config(setting_name => 'a', is_local => false, new_value => true)",
     b"select set_config('a', set_config('b', 'c', false), true)",
-    b"select set_config('a', set_config('b', 'c', true), true)",  # over-pins: one call is followed at a time
+    b"select set_config('a', set_config('b', 'c', true), true)",  # too much: one call is followed at a time
     b"select set_config('a', 'b', \"true\")",
     b"select set_config('a', 'b', true), set_config('a', 'b', false)",
     b"select set_config('a', 'b', true",
     b"select set_config(",
     b"values (set_config('a','b',false))",
     b"update t set a = set_config('a','b',false)",
-    b"select setseed(0.5)",
-    b"select dblink_connect('a', 'b')",
 )
 _all(
     0,
@@ -201,6 +191,20 @@ _all(
     b"select set_config, (1)",
     b"select set_config_('a'), _set_config('b'), set_config$('c'), set_config\xc3\xa9('d')",
 )
+_all(
+    FUNCTION,
+    b"select setseed(0.5)",
+    b"select dblink_connect('a', 'b')",
+    b"select setseed(set_config('a', '1', true)::float)",
+)
+_all(
+    FUNCTION | PREPARED,  # what a prepared statement calls, each EXECUTE calls
+    b"prepare p as select set_config('a', 'b', false)",
+    b"prepare p as select 1, \"set_config\"('a', 'b', true)",
+    b"prepare p as select 1; select set_config('a', 'b', false)",  # too much
+)
+_all(EFFECTS | PREPARED, b"select set_config('a', 'b', false); prepare p as select 1")
+_all(FUNCTION | EFFECTS, b"select setseed(0.5), set_config('a', 'b', false)")
 
 # ---------------------------------------------------------------- locks, sequences
 _all(
@@ -209,15 +213,22 @@ _all(
     b"select pg_advisory_lock_shared(1, 2)",
     b"SELECT PG_TRY_ADVISORY_LOCK(1)",
     b"select * from pg_catalog.pg_try_advisory_lock_shared (1)",
-    b"savepoint a; select pg_advisory_lock(1); commit",  # outlives the transaction it is taken in
     b"select 1 where exists (select pg_advisory_lock(1))",
 )
 _all(
     0,
     b"select pg_advisory_xact_lock(1), pg_advisory_xact_lock_shared(1)",
     b"select pg_try_advisory_xact_lock(1), pg_try_advisory_xact_lock_shared(1)",
-    b"select pg_advisory_unlock(1), pg_advisory_unlock_all()",
 )
+_all(LOCK | TRANSACTION_END, b"savepoint a; select pg_advisory_lock(1); commit")  # outlives the transaction
+_all(
+    ENDS,
+    b"select pg_advisory_unlock(1), pg_advisory_unlock_all()",
+    b'select "pg_advisory_unlock_shared"(1)',
+    b"select pg_catalog.PG_ADVISORY_UNLOCK /* */ (1)",
+)
+_all(0, b"select pg_advisory_unlock, pg_advisory_unlocks(1), 'pg_advisory_unlock(1)'")
+_all(LOCK | ENDS, b"select pg_advisory_lock(1), pg_advisory_unlock(1)")
 _all(
     SEQUENCE,
     b"select nextval('s')",
@@ -241,7 +252,10 @@ _all(
 _all(0, b"select nextval from t", b"select 'nextval(1)'", b"select nextval.a(1)", b"select nextvals(1), anextval(1)")
 
 # ---------------------------------------------------------------- DISCARD, LISTEN, LOAD, DO, cursors, PREPARE
-_all(DISCARD, b"discard all", b"DISCARD TEMP", b";discard plans")
+_all(EFFECTS | ENDS, b"discard all", b"DISCARD TEMP", b";discard plans", b"discard")
+_all(ENDS, b"unlisten *; notify c, 'x'", b"UNLISTEN c", b"fetch all from c; move c; close c", b"close all")
+_all(0, b"select close, unlisten, discard, deallocate from t", b"truncate t; close_c")
+_all(LISTEN | ENDS, b"listen c; unlisten c", b"unlisten c; listen c")
 _all(LISTEN, b"listen c", b'LISTEN "C"', b"select 1;listen c", b"((listen c", b"listen")
 _all(LOAD, b"load 'auto_explain'", b"LOAD 'x'")
 _all(DO, b"do $$ begin end $$", b"DO LANGUAGE plpgsql 'begin end'", b"/**/do/**/$$begin end$$")
@@ -269,9 +283,6 @@ _all(
     b"prepare transaction",
     b"execute p",
     b"EXECUTE p(1)",
-    b"deallocate p",
-    b"DEALLOCATE ALL",
-    b"deallocate prepare p",
     b"explain execute p",
     b"EXPLAIN ANALYZE EXECUTE p(1)",
     b"explain analyze verbose execute p",
@@ -280,6 +291,9 @@ _all(
     b"create table t (a, b) with (fillfactor = 10) as execute p(1)",
     b"explain create table t as execute p",
 )
+
+_all(EFFECTS | ENDS, b"deallocate p", b"DEALLOCATE ALL", b"deallocate prepare p", b'deallocate "p"', b"deallocate")
+_all(EFFECTS | ENDS | PREPARED, b"deallocate p; prepare p as select 1")
 
 # ---------------------------------------------------------------- temporary objects
 _all(
@@ -314,7 +328,6 @@ _all(
     b'create table "pg_temp".t (a int)',
     b"select * from pg_temp_3.t",
     b"select PG_TEMP.f()",
-    b"drop table pg_temp . t",
     b'create table U&"pg_temp".t (a int)',
     b"create function f() returns int language sql set search_path = a, pg_temp as 'select 1'",
 )
@@ -338,7 +351,9 @@ _all(
     b'select "PG_TEMP"',
 )
 _all(TEMPORARY | PREPARED, b"create temp table t as execute p")
-_all(TEMPORARY | SETTING | LISTEN, b"create temp table t(); set x = 1; listen c")
+_all(TEMPORARY | ENDS, b"drop table pg_temp . t")
+_all(ENDS, b"drop table t", b"DROP VIEW IF EXISTS v", b"explain drop table t", b"drop")
+_all(TEMPORARY | EFFECTS | LISTEN, b"create temp table t(); set x = 1; listen c")
 _all(SEQUENCE | LOCK, b"select nextval('s'), pg_advisory_lock(1)")
 
 # ---------------------------------------------------------------- where strings, names and comments end
@@ -435,11 +450,11 @@ _all(
     b"select 1e; listen c",
     b"select 1e+; listen c",
     b"select 1e-; listen c",
-    b"create function f() returns int begin atomic select 1; end; listen c",
     b"select 'listen c'; -- x\n LISTEN c",
     b")listen c",
     b"select ); listen c",
 )
+_all(LISTEN | TRANSACTION_END, b"create function f() returns int begin atomic select 1; end; listen c")
 _all(0, b"select '\\'; listen c'", b"select e'\\'; listen c'", b"select n'\\'; listen c'", std_strings=False)
 _all(0, b"select 'a'\n'\\'; listen c'", b"select 'a' '\\'; listen c'", std_strings=False)
 _all(LISTEN, b"select '\\\\'; listen c", b"select b'\\'; listen c", b"select X'\\'; listen c", std_strings=False)
@@ -483,29 +498,65 @@ _all(
     b"begin",
     b"BEGIN;",
     b"start transaction isolation level serializable",
-    b"begin; set local x = 1; commit",
     b"select 1; begin",
 )
-_all(TRANSACTION_START | SETTING, b"begin; set x = 1", b"set x = 1; begin")
+_all(
+    TRANSACTION_END,
+    b"commit",
+    b"COMMIT AND CHAIN",
+    b"end",
+    b"/**/ End Work",
+    b"rollback",
+    b"abort transaction",
+    b"rollback and no chain",
+    b"ROLLBACK PREPARED 'gid'",
+    b"commit; rollback; savepoint a; release a; end",
+    b"prepare transaction 'gid'",
+    b"PREPARE TRANSACTION $$gid$$",
+    b"PREPARE /* */ TRANSACTION -- \n e'gid'",
+    b"commit prepared 'gid'",
+    b"select 1; commit",
+    b"CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",  # too much
+)
+_all(
+    TRANSACTION_END | EFFECTS,  # which settings a savepoint had, only the server knows
+    b"rollback to a",
+    b"ROLLBACK WORK TO SAVEPOINT a",
+    b"rollback /**/ transaction -- \n to a",
+    b"abort to a",
+    b"rollback; set x = 1",
+)
+_all(
+    0,
+    b"select commit, rollback, abort, 1 as end",
+    b"savepoint a; release a",
+    b'"commit"',
+    b"select case when true then 1 end",
+    b"call rollback()",
+)
+_all(TRANSACTION_END, b"rollback work and chain", b"rollback work a to b")
+_all(TRANSACTION_END | EFFECTS, b"rollback a to b")  # no SQL: either would do
+_all(TRANSACTION_START | EFFECTS, b"begin; set x = 1", b"set x = 1; begin")
+_all(TRANSACTION_START | TRANSACTION_END, b"begin; set local x = 1; commit", b"rollback; begin")
 
 CASES += [
-    Case(b"drop database foo", DROP_DATABASE, b"foo"),
-    Case(b"DROP DATABASE Foo;", DROP_DATABASE, b"foo"),
-    Case(b'drop database "Foo"', DROP_DATABASE, b"Foo"),
-    Case(b'drop database "a""b"', DROP_DATABASE, b'a"b'),
-    Case(b'drop database u&"Foo"', DROP_DATABASE, b"Foo"),
-    Case(b'drop database u&"\\0046oo"', DROP_DATABASE | UNREADABLE, b""),
-    Case(b"drop database if exists foo", DROP_DATABASE, b"foo"),
-    Case(b"drop /**/ database -- x\n if exists /* y */ foo (force)", DROP_DATABASE, b"foo"),
-    Case(b"drop database foo with (force)", DROP_DATABASE, b"foo"),
-    Case(b"drop database if", DROP_DATABASE, b"if"),
-    Case(b"drop database if with (force)", DROP_DATABASE, b"if"),
-    Case(b"drop database caf\xc3\x89", DROP_DATABASE, b"caf\xc3\x89"),
-    Case(b"drop database " + b"X" * 63, DROP_DATABASE, b"x" * 63),
-    Case(b"drop database " + b"X" * 64, DROP_DATABASE, b"x" * 63),
-    Case(b"drop database " + b"x" * 62 + b"\xc3\xa9", DROP_DATABASE, b"x" * 62),
-    Case(b'drop database "' + b"x" * 100 + b'"', DROP_DATABASE, b"x" * 63),
-    Case(b"select 1; drop database foo; select 2", DROP_DATABASE, b"foo"),
+    Case(b"drop database foo", DROP_DATABASE | ENDS, b"foo"),
+    Case(b"DROP DATABASE Foo;", DROP_DATABASE | ENDS, b"foo"),
+    Case(b'drop database "Foo"', DROP_DATABASE | ENDS, b"Foo"),
+    Case(b'drop database "a""b"', DROP_DATABASE | ENDS, b'a"b'),
+    Case(b'drop database u&"Foo"', DROP_DATABASE | ENDS, b"Foo"),
+    Case(b'drop database u&"\\0046oo"', DROP_DATABASE | UNREADABLE | ENDS, b""),
+    Case(b"drop database if exists foo", DROP_DATABASE | ENDS, b"foo"),
+    Case(b"drop /**/ database -- x\n if exists /* y */ foo (force)", DROP_DATABASE | ENDS, b"foo"),
+    Case(b"drop database foo with (force)", DROP_DATABASE | ENDS, b"foo"),
+    Case(b"drop database if", DROP_DATABASE | ENDS, b"if"),
+    Case(b"drop database if with (force)", DROP_DATABASE | ENDS, b"if"),
+    Case(b"drop database caf\xc3\x89", DROP_DATABASE | ENDS, b"caf\xc3\x89"),
+    Case(b"drop database " + b"X" * 63, DROP_DATABASE | ENDS, b"x" * 63),
+    Case(b"drop database " + b"X" * 64, DROP_DATABASE | ENDS, b"x" * 63),
+    Case(b"drop database " + b"x" * 62 + b"\xc3\xa9", DROP_DATABASE | ENDS, b"x" * 62),
+    Case(b'drop database "' + b"x" * 100 + b'"', DROP_DATABASE | ENDS, b"x" * 63),
+    Case(b"select 1; drop database foo; select 2", DROP_DATABASE | ENDS, b"foo"),
     Case(b"alter database foo rename to bar", DROP_DATABASE, b"foo"),
     Case(b'ALTER DATABASE "Foo" RENAME TO bar', DROP_DATABASE, b"Foo"),
     Case(b"alter database foo set tablespace bar", DROP_DATABASE, b"foo"),
@@ -517,7 +568,6 @@ CASES += [
 ]
 _all(
     0,
-    b"drop table foo",
     b"alter database foo owner to bar",
     b"alter database foo reset all",
     b"alter table database rename to x",

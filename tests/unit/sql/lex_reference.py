@@ -1,14 +1,14 @@
 """PostgreSQL's lexical rules a second time: regular expressions over a whole text, after scan.l and not after `_lex`.
 
-`reference()` gives the mask of texts in which nothing but LISTEN, LOAD, DISCARD, the sequence functions and pg_temp can
-pin: enough to tell whether two scanners see the same bytes as words, strings and comments.
+`reference()` gives the mask of texts in which nothing but LISTEN, LOAD, DISCARD, the sequence functions and pg_temp
+means anything: enough to tell whether two scanners see the same bytes as words, strings and comments.
 """
 
 import re
 from collections.abc import Iterator
 
 from proxy.reasons import PinReason
-from proxy.sql._lex import EMPTY
+from proxy.sql._lex import EFFECTS, EMPTY, ENDS
 
 _SPACE = rb" \t\n\r\f\v"
 _BLANK = re.compile(rb"[" + _SPACE + rb"]+|--[^\n\r]*")
@@ -24,7 +24,7 @@ _BODY = {  # what is inside of a string, up to the quote that may end it
     "bits": re.compile(rb"[^']*+'"),
 }
 _NAME_BODY = re.compile(rb'((?:[^"]|"")*+)"')
-_FIRST = {b"listen": PinReason.PIN_LISTEN, b"load": PinReason.PIN_LOAD, b"discard": PinReason.PIN_DISCARD}
+_FIRST = {b"listen": 1 << PinReason.PIN_LISTEN, b"load": 1 << PinReason.PIN_LOAD, b"discard": EFFECTS | ENDS}
 _SEQUENCE = {b"nextval", b"setval", b"currval", b"lastval"}
 
 Token = tuple[str, bytes]
@@ -118,7 +118,7 @@ def reference(text: bytes, std_strings: bool) -> int:
         if kind in ("word", "name") and re.fullmatch(rb"pg_temp(_[0-9]+)?", meaning):
             mask |= 1 << PinReason.PIN_TEMPORARY_OBJECT
         if initial and kind == "word" and meaning in _FIRST:
-            mask |= 1 << _FIRST[meaning]
+            mask |= _FIRST[meaning]
         depth = max(0, depth + {b"(": 1, b")": -1}.get(found, 0))
         initial = initial and found in (b"(", b")")
     return mask
