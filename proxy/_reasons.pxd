@@ -56,7 +56,10 @@ cpdef enum PinReason:
     PIN_UNREADABLE = 14              # unterminated string, comment or quote
     PIN_REPLICATION = 15             # CopyBoth
     PIN_COPY_IN_DOUBT = 16           # Sync sent during a COPY that failed: the number of answers is unknown
-    PIN_REASON_COUNT = 17
+    PIN_USER_VARIABLE = 17           # MySQL: SET @x, @x := …, SELECT … INTO @x
+    PIN_TABLE_LOCK = 18              # MySQL: LOCK TABLES, FLUSH TABLES WITH READ LOCK, LOCK INSTANCE
+    PIN_XA = 19                      # MySQL: XA START to XA PREPARE
+    PIN_REASON_COUNT = 20
 
 cpdef enum ConnectFailure:
     CONNECT_TEMPORARY = 0            # refused, timed out, starting up, too many connections: retry with back-off

@@ -53,7 +53,10 @@ class PinReason(IntEnum):
     PIN_UNREADABLE = 14
     PIN_REPLICATION = 15
     PIN_COPY_IN_DOUBT = 16
-    PIN_REASON_COUNT = 17
+    PIN_USER_VARIABLE = 17
+    PIN_TABLE_LOCK = 18
+    PIN_XA = 19
+    PIN_REASON_COUNT = 20
 
 class ConnectFailure(IntEnum):
     CONNECT_TEMPORARY = 0

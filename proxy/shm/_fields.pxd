@@ -51,10 +51,10 @@ cdef enum:
     TG_BYTES_FROM_SERVERS = 5  # counter, relay
     TG_BYTES_TO_SERVERS = 6  # counter, relay
     TG_CLOSES = 7  # counter, relay, 37 words: + close_reason
-    TG_PINS = 44  # counter, relay, 17 words: + pin_reason
-    TG_QUERY_DATABASE_RESPONSE_LATENCY = 61  # histogram, relay
-    TG_DATABASE_CONNECTION_REQUESTS = 304  # counter, front
-    TG_DATABASE_CONNECTION_REQUESTS_WITH_TLS = 305  # counter, front
-    TG_DATABASE_CONNECTIONS_SETUP_SUCCEEDED = 306  # counter, front
-    TG_DATABASE_CONNECTIONS_SETUP_FAILED = 307  # counter, front
-    TG_WORDS = 312
+    TG_PINS = 44  # counter, relay, 20 words: + pin_reason
+    TG_QUERY_DATABASE_RESPONSE_LATENCY = 64  # histogram, relay
+    TG_DATABASE_CONNECTION_REQUESTS = 312  # counter, front
+    TG_DATABASE_CONNECTION_REQUESTS_WITH_TLS = 313  # counter, front
+    TG_DATABASE_CONNECTIONS_SETUP_SUCCEEDED = 314  # counter, front
+    TG_DATABASE_CONNECTIONS_SETUP_FAILED = 315  # counter, front
+    TG_WORDS = 320
