@@ -59,7 +59,10 @@ cpdef enum PinReason:
     PIN_REPLICATION = 15             # CopyBoth
     PIN_COPY_IN_DOUBT = 16           # Sync sent during a COPY that failed: the number of answers is unknown
     PIN_FUNCTION = 17                # a function was called whose state no statement takes back (setseed, dblink_connect)
-    PIN_REASON_COUNT = 18
+    PIN_USER_VARIABLE = 18           # MySQL: SET @x, @x := …, SELECT … INTO @x
+    PIN_TABLE_LOCK = 19              # MySQL: LOCK TABLES, FLUSH TABLES WITH READ LOCK, LOCK INSTANCE
+    PIN_XA = 20                      # MySQL: XA START to XA PREPARE
+    PIN_REASON_COUNT = 21
 
 cpdef enum ConnectFailure:
     CONNECT_TEMPORARY = 0            # refused, timed out, starting up, too many connections: retry with back-off

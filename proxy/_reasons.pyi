@@ -56,7 +56,10 @@ class PinReason(IntEnum):
     PIN_REPLICATION = 15
     PIN_COPY_IN_DOUBT = 16
     PIN_FUNCTION = 17
-    PIN_REASON_COUNT = 18
+    PIN_USER_VARIABLE = 18
+    PIN_TABLE_LOCK = 19
+    PIN_XA = 20
+    PIN_REASON_COUNT = 21
 
 class ConnectFailure(IntEnum):
     CONNECT_TEMPORARY = 0

@@ -51,8 +51,8 @@ cdef enum:
     TG_BYTES_FROM_SERVERS = 5  # counter, relay
     TG_BYTES_TO_SERVERS = 6  # counter, relay
     TG_CLOSES = 7  # counter, relay, 39 words: + close_reason
-    TG_PINS = 46  # counter, relay, 18 words: + pin_reason
-    TG_QUERY_DATABASE_RESPONSE_LATENCY = 64  # histogram, relay
+    TG_PINS = 46  # counter, relay, 21 words: + pin_reason
+    TG_QUERY_DATABASE_RESPONSE_LATENCY = 67  # histogram, relay
     TG_DATABASE_CONNECTION_REQUESTS = 312  # counter, front
     TG_DATABASE_CONNECTION_REQUESTS_WITH_TLS = 313  # counter, front
     TG_DATABASE_CONNECTIONS_SETUP_SUCCEEDED = 314  # counter, front

@@ -10,10 +10,19 @@ EMPTY: int
 EFFECTS: int
 TRANSACTION_END: int
 ENDS: int
+LAST_INSERT_ID: int
+LAST_INSERT_ID_SET: int
+FOUND_ROWS: int
+CALC_FOUND_ROWS: int
+ROW_COUNT: int
+DIAGNOSTICS: int
+USE_DATABASE: int
+MULTIPLE: int
 
 class Dialect(IntEnum):
     POSTGRESQL = 0
     MYSQL = 1
+    MYSQL_ANSI = 2
 
 def scan(
     text: bytes,

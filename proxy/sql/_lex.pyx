@@ -13,12 +13,20 @@ Between PostgreSQL versions, what one reads and another refuses is read (10 to 1
 """
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memcpy
 
 from proxy._reasons cimport PIN_ENCODING, PIN_UNREADABLE
+from proxy.sql._chars cimport (
+    F_BLANK, F_COMMENT, F_DIGIT, F_ESCAPES, F_IDENT, F_LINE, F_TAG, FLAGS, find, holds, skip,
+)
+from proxy.sql._lex_mysql cimport mysql_end, mysql_feed
 from proxy.sql._rules cimport (
     T_CLOSE, T_COMMA, T_DOT, T_NAME, T_OPEN, T_OTHER, T_STRING, T_WORD,
     rules_end, rules_notable, rules_pin, rules_start, rules_token,
+)
+from proxy.sql._rules_mysql cimport (
+    LEX_CALC_FOUND_ROWS, LEX_DIAGNOSTICS, LEX_FOUND_ROWS, LEX_LAST_INSERT_ID, LEX_LAST_INSERT_ID_SET, LEX_MULTIPLE,
+    LEX_ROW_COUNT, LEX_USE_DATABASE, rules_mysql_start,
 )
 
 SIZE = sizeof(Lex)
@@ -28,6 +36,14 @@ EMPTY = LEX_EMPTY
 EFFECTS = LEX_EFFECTS
 TRANSACTION_END = LEX_TRANSACTION_END
 ENDS = LEX_ENDS
+LAST_INSERT_ID = LEX_LAST_INSERT_ID
+LAST_INSERT_ID_SET = LEX_LAST_INSERT_ID_SET
+FOUND_ROWS = LEX_FOUND_ROWS
+CALC_FOUND_ROWS = LEX_CALC_FOUND_ROWS
+ROW_COUNT = LEX_ROW_COUNT
+DIAGNOSTICS = LEX_DIAGNOSTICS
+USE_DATABASE = LEX_USE_DATABASE
+MULTIPLE = LEX_MULTIPLE
 
 cdef enum State:
     S_NORMAL = 0
@@ -72,18 +88,7 @@ cdef enum Class:         # of a byte, outside of quotes and comments
     C_BLANK, C_LETTER, C_DIGIT, C_QUOTE, C_DOUBLE_QUOTE, C_DOLLAR, C_DASH, C_SLASH, C_OPEN, C_CLOSE, C_COMMA
     C_SEMICOLON, C_DOT
 
-cdef enum:               # flags of a byte
-    F_IDENT = 1          # may go on in an identifier
-    F_TAG = 2            # … in a dollar tag
-    F_DIGIT = 4
-    F_BLANK = 8
-    F_COMMENT = 16       # plain inside of /* */
-    F_ESCAPES = 32       # plain inside of e''
-    F_LINE = 64          # plain behind --
-    WORD_MAX = 64
-
 cdef uint8_t[256] CLASS
-cdef uint8_t[256] FLAGS
 cdef const uint32_t *NOTABLE = rules_notable()
 
 
@@ -91,23 +96,12 @@ cdef int fill_tables() except -1:
     cdef int c
     for c in range(256):
         CLASS[c] = C_OTHER
-        FLAGS[c] = 0
-        if chr(c) in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_" or c >= 0x80:
-            CLASS[c] = C_LETTER
-            FLAGS[c] |= F_IDENT | F_TAG
-        elif chr(c) in "0123456789":
+        if FLAGS[c] & F_DIGIT:
             CLASS[c] = C_DIGIT
-            FLAGS[c] |= F_IDENT | F_TAG | F_DIGIT
-        elif chr(c) in " \t\n\r\f\v":
+        elif FLAGS[c] & F_IDENT:
+            CLASS[c] = C_LETTER
+        elif FLAGS[c] & F_BLANK:
             CLASS[c] = C_BLANK
-            FLAGS[c] |= F_BLANK
-        if c != b"*"[0] and c != b"/"[0]:
-            FLAGS[c] |= F_COMMENT
-        if c != b"'"[0] and c != b"\\"[0]:
-            FLAGS[c] |= F_ESCAPES
-        if c != b"\n"[0] and c != b"\r"[0]:
-            FLAGS[c] |= F_LINE
-    FLAGS[b"$"[0]] |= F_IDENT
     for text, code in (("'", C_QUOTE), ('"', C_DOUBLE_QUOTE), ("$", C_DOLLAR), ("-", C_DASH), ("/", C_SLASH),
                        ("(", C_OPEN), (")", C_CLOSE), (",", C_COMMA), (";", C_SEMICOLON), (".", C_DOT)):
         CLASS[ord(text)] = code
@@ -115,31 +109,6 @@ cdef int fill_tables() except -1:
 
 
 fill_tables()
-
-
-cdef inline Py_ssize_t skip(const uint8_t *p, Py_ssize_t i, Py_ssize_t n, uint8_t flag) noexcept nogil:
-    """The first place at or behind `i` whose byte lacks `flag`."""
-    while i < n and FLAGS[p[i]] & flag:
-        i += 1
-    return i
-
-
-cdef inline Py_ssize_t find(const uint8_t *p, Py_ssize_t i, Py_ssize_t n, int byte) noexcept nogil:
-    """The first `byte` at or behind `i`, or `n`."""
-    cdef const uint8_t *at = <const uint8_t*>memchr(p + i, byte, n - i)
-    return n if at == NULL else at - p
-
-
-cdef inline void keep(Lex *lx, const uint8_t *p, Py_ssize_t n) noexcept nogil:
-    """Append to `word` what fits; `word_len` says whether more was there."""
-    cdef Py_ssize_t room = WORD_MAX - lx.word_len
-    if n > room:
-        if room > 0:
-            memcpy(lx.word + lx.word_len, p, room)
-        lx.word_len = WORD_MAX + 1
-    elif n > 0:
-        memcpy(lx.word + lx.word_len, p, n)
-        lx.word_len += <uint8_t>n
 
 
 cdef inline void token(Lex *lx, uint8_t kind) noexcept nogil:
@@ -157,10 +126,15 @@ cdef void lex_start(Lex *lx, uint8_t dialect, bint std_strings, bint ascii_safe)
     rules_start(&lx.rules)
     lx.state = S_NORMAL                      # the other fields are set where their state begins
     lx.std_strings = std_strings
+    lx.dialect = POSTGRESQL
     if not ascii_safe:
         lx.rules.mask = 0
         rules_pin(&lx.rules, PIN_ENCODING)
         lx.state = S_DEAD
+    elif dialect == MYSQL or dialect == MYSQL_ANSI:
+        rules_mysql_start(&lx.rules)
+        lx.dialect = dialect
+        lx.nesting = 0
     elif dialect != POSTGRESQL:
         refuse(lx)
 
@@ -337,7 +311,7 @@ cdef Py_ssize_t quoted(Lex *lx, const uint8_t *p, Py_ssize_t i, Py_ssize_t n) no
             lx.state = S_GAP
     elif state == S_NAME:
         stop = find(p, i, n, 0x22)
-        if lx.unicode and memchr(p + i, 0x5C, stop - i) != NULL:
+        if lx.unicode and holds(p, i, stop, 0x5C):
             lx.escaped = True
         keep(lx, p + i, stop - i)
         i = stop
@@ -465,6 +439,9 @@ cdef void lex_feed(Lex *lx, const uint8_t *p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t start
     cdef int state, then
     cdef uint8_t c
+    if lx.dialect != POSTGRESQL:
+        mysql_feed(lx, p, n)
+        return
     while i < n:
         state = lx.state
         c = p[i]
@@ -548,6 +525,9 @@ cdef void lex_feed(Lex *lx, const uint8_t *p, Py_ssize_t n) noexcept nogil:
 
 cdef uint64_t lex_end(Lex *lx) noexcept nogil:
     cdef int state = lx.state
+    if lx.dialect != POSTGRESQL:
+        mysql_end(lx)
+        return lx.rules.mask
     if state == S_DEAD:
         return lx.rules.mask
     if state == S_WORD:
@@ -594,4 +574,4 @@ def scan(bytes text not None, std_strings=True, ascii_safe=True, cuts=(), dialec
         start += n
     mask = lex_end(&lx)
     name = lex_database(&lx, &n)
-    return mask, name[:n] if mask & LEX_DROP_DATABASE else b""
+    return mask, name[:n] if mask & (LEX_DROP_DATABASE | LEX_USE_DATABASE) else b""

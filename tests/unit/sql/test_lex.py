@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.reasons import PinReason
-from proxy.sql._lex import EFFECTS, ENDS, SIZE, TRANSACTION_END, Dialect, scan
+from proxy.sql._lex import EFFECTS, ENDS, SIZE, TRANSACTION_END, scan
 from tests.unit.sql.lex_cases import CASES, bit
 from tests.unit.sql.lex_reference import reference
 
@@ -73,11 +73,6 @@ def test_encodings_that_hide_ascii_bytes_are_not_read() -> None:
     for text in (b"", b"select 1", b"set x = 1", b"'", b"\x83\x5c'; set x = 1"):
         assert scan(text, ascii_safe=False) == (encoding, b"")
         assert scan(text, ascii_safe=False, cuts=range(len(text))) == (encoding, b"")
-
-
-def test_other_dialects_are_refused() -> None:
-    for text in (b"", b"select 1", b"set x = 1"):
-        assert scan(text, dialect=Dialect.MYSQL) == (bit(PinReason.PIN_UNREADABLE), b"")
 
 
 def test_state_is_small_enough_for_every_session() -> None:
