@@ -18,7 +18,8 @@ from proxy.dataplane._session cimport (
 )
 from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, SERVER_PARTING, Server, list_append
 from proxy.dataplane._virtual cimport (
-    virtual_answer, virtual_complete, virtual_conceals, virtual_given_up, virtual_ready, virtual_suspended, virtual_told,
+    virtual_answer, virtual_complete, virtual_conceals, virtual_given_up, virtual_ready, virtual_suspended,
+    virtual_tell_reset, virtual_told,
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
@@ -159,6 +160,10 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
         if s.be.begins:
             if kind == p.READY_FOR_QUERY:
                 settled = True
+                if c != NULL and c.base != NULL and s.now != c.now:
+                    _to_client(c, run, v.at)
+                    run = v.at
+                    virtual_tell_reset(r, c)
                 _ready(r, s)
             elif kind == p.COMMAND_COMPLETE:
                 if (s.stirred or s.be.owed.answered == OWED_EFFECT) and s.be.owed.answered != OWED_REPLAY:

@@ -17,6 +17,7 @@ cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noe
 cdef void virtual_lost(Relay_ *r, Client *c) noexcept nogil
 cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *tag, Py_ssize_t n) noexcept nogil
 cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil
+cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil
 cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil
 
 cdef void virtual_given_up(Relay_ *r, Client *c) noexcept nogil

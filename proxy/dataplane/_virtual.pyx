@@ -25,7 +25,8 @@ from proxy.pgsql._params cimport (
     Item, ParamSet, params_difference, params_drop, params_get, params_next, params_put, params_share, params_without,
 )
 from proxy.pgsql._settings cimport (
-    settings_among, settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported,
+    settings_apart, settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported,
+    settings_tell,
 )
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_look, names_remove,
@@ -367,6 +368,19 @@ cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil:
     return SETTING
 
 
+cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil:
+    """Behind a RESET, in front of its ReadyForQuery: the values the client's session has gone back to, though its server has not."""
+    cdef IoBuf news
+    news.data = NULL
+    news.pos = news.end = news.cap = 0
+    c.told = settings_tell(&r.params, c.told, c.base, c.now, &news)
+    if news.end:
+        chan_send(&c.ch, news.data, news.end)
+        iobuf_free(&news)
+        c.fe.std_strings = c.told.std_strings
+        c.fe.ascii_safe = c.told.ascii_safe
+
+
 cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """ReadyForQuery, not of a request of ours."""
     if c != NULL and s.be.owed.answered == OWED_EFFECT:
@@ -394,7 +408,7 @@ cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
     """Is this ParameterStatus the effect of a RESET that leads the server, but not the client's session, to another value?"""
-    return c.base != NULL and (s.now != c.now or virtual_resetting(c)) and settings_among(c.base, message, n)
+    return c.base != NULL and s.now != c.now and settings_apart(c.now, s.now, message, n)
 
 
 # ---------------------------------------------------------------- asking

@@ -12,5 +12,8 @@ cdef ParamSet *settings_reported(
     ParamTable *t, ParamSet *s, const ParamSet *base, const ParamSet *born, const ParamSet *now, bint all,
 ) noexcept nogil
 cdef bint settings_reportable(const uint8_t *message, Py_ssize_t n) noexcept nogil
-cdef bint settings_among(const ParamSet *s, const uint8_t *message, Py_ssize_t n) noexcept nogil
+cdef ParamSet *settings_tell(
+    ParamTable *t, ParamSet *told, const ParamSet *base, const ParamSet *now, IoBuf *out,
+) noexcept nogil
+cdef bint settings_apart(const ParamSet *a, const ParamSet *b, const uint8_t *message, Py_ssize_t n) noexcept nogil
 cdef bint settings_readable(const ParamSet *s) noexcept nogil

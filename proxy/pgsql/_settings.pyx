@@ -20,7 +20,7 @@ from libc.string cimport memchr, memcmp
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_put, store_u32
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._params cimport (
-    Item, ParamSet, ParamTable, params_drop, params_get, params_init, params_next, params_order, params_put,
+    Item, ParamSet, ParamTable, params_difference, params_drop, params_get, params_init, params_next, params_order, params_put,
     params_share, params_without,
 )
 from proxy.sql._effects cimport LIST_MARK
@@ -58,11 +58,17 @@ cdef bint settings_reportable(const uint8_t *message, Py_ssize_t n) noexcept nog
     return _reportable(message, n) >= 0
 
 
-cdef bint settings_among(const ParamSet *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
-    """… and one of those in `s`?"""
+cdef bint settings_apart(const ParamSet *a, const ParamSet *b, const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """… and one in which these two sets differ?"""
     cdef int i = _reportable(message, n)
-    cdef Py_ssize_t size
-    return i >= 0 and params_get(s, REPORTED[i].key, REPORTED[i].size, &size) != NULL
+    cdef Py_ssize_t size_a, size_b
+    cdef const uint8_t *one
+    cdef const uint8_t *other
+    if i < 0:
+        return False
+    one = params_get(a, REPORTED[i].key, REPORTED[i].size, &size_a)
+    other = params_get(b, REPORTED[i].key, REPORTED[i].size, &size_b)
+    return (one == NULL) != (other == NULL) or size_a != size_b or (size_a != 0 and memcmp(one, other, size_a) != 0)
 
 
 cdef ParamSet *settings_reported(
@@ -96,6 +102,32 @@ cdef ParamSet *settings_reported(
         if made != NULL:
             s = made
     return s
+
+
+cdef ParamSet *settings_tell(
+    ParamTable *t, ParamSet *told, const ParamSet *base, const ParamSet *now, IoBuf *out,
+) noexcept nogil:
+    """A RESET has led the session back to `base`: appends the ParameterStatus messages that say so, and returns what has then been
+    told; takes over the caller's reference to `told`."""
+    cdef int i
+    cdef Py_ssize_t n, m
+    cdef const uint8_t *value
+    cdef const uint8_t *other
+    cdef ParamSet *made
+    for i in range(REPORTABLE):
+        value = params_get(base, REPORTED[i].key, REPORTED[i].size, &n)
+        other = params_get(now, REPORTED[i].key, REPORTED[i].size, &m)
+        if value == NULL or other == NULL or n != m or memcmp(value, other, n) != 0:
+            continue
+        other = params_get(told, REPORTED[i].name, REPORTED[i].size, &m)
+        if other == NULL or (n == m and memcmp(value, other, n) == 0):
+            continue
+        made = params_put(t, params_share(told), <const uint8_t*>REPORTED[i].name, REPORTED[i].size, value, n)
+        if made != NULL:
+            params_difference(told, made, out)
+            params_drop(t, told)
+            told = made
+    return told
 
 
 # ---------------------------------------------------------------- SQL

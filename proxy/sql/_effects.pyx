@@ -260,7 +260,10 @@ cdef void _emit(Scan *s, uint8_t kind, const uint8_t *name, Py_ssize_t n, const 
     if kind < 8:
         s.has |= <uint32_t>1 << kind
     if _same(name, name_size, b"session_authorization", 21):         # the role goes back with it
-        _emit(s, EFFECT_ASK if kind == EFFECT_ASK else EFFECT_RESET, b"role", 4, NULL, 0)
+        if kind == EFFECT_ASK:
+            _emit(s, EFFECT_ASK, b"role", 4, NULL, 0)
+        else:                    # to none, even for a session that began with another
+            _emit(s, EFFECT_SET, b"role", 4, b"none", 4)
 
 
 cdef inline void _plain(Scan *s, uint8_t kind) noexcept nogil:

@@ -167,7 +167,7 @@ _STATEMENTS = (
     "set search_path = s2", "set search_path to s1, s2", "set timezone = 'Asia/Tokyo'", "set role clerk", "reset role",
     "set local search_path = s1", "select set_config('search_path', 's1', false)", "reset all", "set my.var = 'p'",
     "select set_config('my.var', 'q', true)", "begin", "commit", "rollback", "savepoint a", "rollback to a",
-    "deallocate a", "deallocate all", "discard all", "",
+    "deallocate all", "discard all", "",  # not "deallocate a": by the protocol, the name in it is not translated
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.reasons import PinReason
 from proxy.shm._segment import Segment
 
 
@@ -48,7 +49,7 @@ def test_arrays_count_by_reason() -> None:
         lambda s: s.add(2, "worker", 0, "loop_turns"),
         lambda s: s.add(0, "endpoint", 2, "query_requests"),
         lambda s: s.add(0, "target", -1, "pins"),
-        lambda s: s.add(0, "target", 0, "pins", element=18),
+        lambda s: s.add(0, "target", 0, "pins", element=PinReason.PIN_REASON_COUNT),
         lambda s: s.add(0, "target", 0, "max_database_connections_allowed"),
         lambda s: s.read("target", 2, "pins"),
         lambda s: s.take_permit(2, 0),

@@ -180,16 +180,16 @@ ROLES: ONE = {
     b"set role to r": ["SET role=r"],
     b"set role": ["ASK role"],
     b"set role r s": ["ASK role"],
-    b"set session authorization r": ["SET session_authorization=r", "RESET role"],
-    b"set session authorization 'R'": ["SET session_authorization=R", "RESET role"],
-    b'set session session authorization "R"': ["SET session_authorization=R", "RESET role"],
-    b"set session authorization default": ["RESET session_authorization", "RESET role"],
+    b"set session authorization r": ["SET session_authorization=r", "SET role=none"],
+    b"set session authorization 'R'": ["SET session_authorization=R", "SET role=none"],
+    b'set session session authorization "R"': ["SET session_authorization=R", "SET role=none"],
+    b"set session authorization default": ["RESET session_authorization", "SET role=none"],
     b"set session authorization": ["ASK session_authorization", "ASK role"],
-    b"set session_authorization = r": ["SET session_authorization=r", "RESET role"],
-    b"set session_authorization to default": ["RESET session_authorization", "RESET role"],
+    b"set session_authorization = r": ["SET session_authorization=r", "SET role=none"],
+    b"set session_authorization to default": ["RESET session_authorization", "SET role=none"],
     b"reset role": ["RESET role"],
-    b"reset session authorization": ["RESET session_authorization", "RESET role"],
-    b"reset session_authorization": ["RESET session_authorization", "RESET role"],
+    b"reset session authorization": ["RESET session_authorization", "SET role=none"],
+    b"reset session_authorization": ["RESET session_authorization", "SET role=none"],
 }
 
 ISOLATION = "SET default_transaction_isolation="
@@ -381,7 +381,7 @@ SEVERAL: ONE = {
     b"select (1; set a = 1); set b = 1": ["1:SET b=1"],  # no SQL
     b"create rule r as on update to t do also (select 1; select 2); set a = 1": ["1:SET a=1"],
     b"begin; set local a = 1; set b = 1; rollback to c; commit": ["2:SET b=1", "3:ROLLBACK_TO"],
-    b"set session authorization r; set role s": ["SET session_authorization=r", "RESET role", "1:SET role=s"],
+    b"set session authorization r; set role s": ["SET session_authorization=r", "SET role=none", "1:SET role=s"],
     b"select set_config('a', 'b', false); select set_config('a', 'c', false), 1": ["SET a=b", "1:ASK a"],
     b"select set_config('a', 'b', false), 1; select set_config('a', 'c', false)": ["ASK a", "1:SET a=c"],
     b"set a = e'\\''; set b = 1": ["ASK a", "1:SET b=1"],
