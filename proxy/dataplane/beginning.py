@@ -1,9 +1,9 @@
-"""The settings a client begins with: what of its startup packet is its own, so that it shares server connections all the same.
+"""The settings a client begins with: what of its startup packet is its own, so that it shares servers all the same.
 
-Clients that differ in application_name, search_path or time zone use one pool; the relay establishes their settings on whichever
-server they borrow. What such settings amount to (the server's own spelling of "utc", or its refusal) is for a server to say, so
-the first client that brings them has them tried: by a conversation with the relay, over a pair of sockets, like any client's.
-What came out is kept with the pool. Belongs to the front thread.
+Clients that differ in application_name, search_path or time zone use one pool; the relay establishes their settings on
+whichever server they borrow. What such settings amount to (the server's own spelling of "utc", or its refusal) is for a
+server to say, so the first client that brings them has them tried: by a conversation with the relay, over a pair of
+sockets, like any client's. What came out is kept with the pool. Belongs to the front thread.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from proxy.dataplane.pools import Pool, Settings, Waiter, Welcome
 from proxy.errors import BorrowTimeout, ProxyError, ServerLost, TooManyClients
+from proxy.pgsql._settings import SettingsDoor
 from proxy.pgsql.gucs import settable
 from proxy.pgsql.messages import error_response, fatal, parameter_status, parse_parameter_status
-from proxy.pgsql._settings import SettingsDoor
 from proxy.sql._effects import EffectKind, effects, statements
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Beginnings:
         """What a client with these settings is told; None if they must be tried first. The pool has a welcome."""
         found = pool.beginnings.get(settings)
         if found is None and pool.welcome is not None and all(_plain_name(*each) for each in settings):
-            found = welcome(pool.welcome, settings, {b"application_name": given(value) for _, value in settings})
+            found = welcome(pool.welcome, settings, {given(name): given(value) for name, value in settings})
             self._keep(pool, settings, found)
         return found
 
@@ -178,7 +178,8 @@ class Beginnings:
         slot = front.doorman.slots.take()
         if not slot:
             raise TooManyClients(pool.proxy.max_client_connections)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         self._slots[slot] = pool
         pool.clients += 1
         front.relay.client(
@@ -212,5 +213,5 @@ class Beginnings:
 
 
 def _plain_name(name: str, value: str) -> bool:
-    """An application_name whose outcome is certain: no other bytes than printable ASCII, which servers replace, and not cut."""
-    return name == "application_name" and value.isascii() and (value == "" or value.isprintable()) and len(value) <= _NAME_LIMIT
+    """An application_name whose outcome is certain: printable ASCII (servers replace other bytes), and not too long."""
+    return name == "application_name" and value.isascii() and value.isprintable() and len(value) <= _NAME_LIMIT

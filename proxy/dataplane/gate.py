@@ -12,9 +12,9 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.dataplane.beginning import split
 from proxy.dataplane.listening import EXHAUSTED
 from proxy.dataplane.login import Login
-from proxy.dataplane.beginning import split
 from proxy.dataplane.pools import Pool, PoolKey
 from proxy.errors import Draining, NoReadOnlyTarget, NoReadWriteTarget, ProxyError, ServerBusy, TooManyClients
 from proxy.model import Credential, Endpoint, Proxy, Target, TargetRole

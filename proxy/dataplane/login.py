@@ -13,8 +13,8 @@ import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from proxy.dataplane.listening import peer_name
 from proxy.dataplane.beginning import split
+from proxy.dataplane.listening import peer_name
 from proxy.dataplane.pools import Pool, Settings, Welcome
 from proxy.dataplane.watch import READ, WRITE
 from proxy.errors import BorrowTimeout, LoginTimeout, NoCredentials, ProxyError, TooManyClients, UnknownError

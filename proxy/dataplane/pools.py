@@ -50,7 +50,8 @@ class Welcome:
 
     @classmethod
     def of(cls, ready: ServerReady, settings: bytes = b"") -> "Welcome":
-        return cls(AUTHENTICATION_OK + ready.parameters, ready.parameters, ready.std_strings, ready.ascii_safe, settings)
+        head = AUTHENTICATION_OK + ready.parameters
+        return cls(head, ready.parameters, ready.std_strings, ready.ascii_safe, settings)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +64,7 @@ class Pool:
     generation: int  # a change makes the relay replace the server connections one by one
     welcome: Welcome | None = None
     waiters: dict[Waiter, None] = field(default_factory=dict)  # in order of arrival
-    beginnings: dict[Settings, Welcome] = field(default_factory=dict)  # for clients with settings of their own; oldest first
+    beginnings: dict[Settings, Welcome] = field(default_factory=dict)  # of clients' own settings; oldest first
     askers: dict[Settings, dict[Waiter, None]] = field(default_factory=dict)  # who waits for one of those
     clients: int = 0
     servers: int = 0
