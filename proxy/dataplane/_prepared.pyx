@@ -7,7 +7,7 @@ the name of a statement that certainly exists: the server refuses it in its own 
 
 A statement belongs to the settings it was analysed under (search_path, role, time zone …): under others it is another one. What a
 name means may depend on answers that have not come; then the message waits for them (PREPARED_HOLD), or, inside a batch, whose
-answers come only behind its Sync, uses a statement nobody shares.
+answers come only behind its Sync, and inside a transaction, at whose end the server is asked, uses a statement nobody shares.
 
 The unnamed statement belongs to its client as well: `Server.unnamed` says whose text the server has under that name, and a Bind
 of another one gets the right Parse put in front, or, where the client has none, a Close, so that the server itself says so.
@@ -26,7 +26,7 @@ from proxy.dataplane._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
     OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED,
-    owed_request,
+    owed_count, owed_request,
 )
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, Known, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS, Statement,
@@ -123,8 +123,15 @@ cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t 
     return st
 
 
+cdef bint _will_know(const Client *c, const Server *s) noexcept nogil:
+    """What is unsure about the client's settings is answered before long. Within a transaction nobody asks (see virtual_ask)."""
+    return c.n_flights != 0 or (
+        c.asked != NULL and not s.be.owed.in_doubt and (owed_count(&s.be.owed) != 0 or s.be.tx_status == p.TX_IDLE)
+    )
+
+
 cdef NameState _look(Client *c, Server *s, const uint8_t *name, Py_ssize_t n, Statement **found) noexcept nogil:
-    if virtual_unsure(c) and not c.unsynced:
+    if not c.unsynced and _will_know(c, s):
         return NAME_UNSURE
     return names_look(&c.names, name, n, s.batch, found)
 

@@ -11,7 +11,7 @@ from proxy.reasons import ConnectFailure
 from tests.fuzz import mutate as mutators
 from tests.fuzz.postgres_model import Model
 from tests.harness import messages as m
-from tests.harness.relaybox import FakeServer, Peer, RelayBox
+from tests.harness.relaybox import FakeServer, Peer, RelayBox, parameters
 
 HONEST, HOSTILE = 1, 2
 PERMITS = 4
@@ -45,9 +45,10 @@ class ModelServer:
 class ScriptedClient:
     """One client. `expected`: what a server of its own would have answered to all it asked."""
 
-    def __init__(self, peer: Peer, number: int, pool: int, *, honest: bool) -> None:
+    def __init__(self, peer: Peer, number: int, pool: int, *, honest: bool, base: dict[str, str]) -> None:
+        """`base`: the settings it began with."""
         self.peer, self.number, self.pool, self.honest = peer, number, pool, honest
-        self.own, self.out, self.expected, self.received = Model(), b"", b"", b""
+        self.own, self.out, self.expected, self.received = Model(base=base), b"", b"", b""
         self.asked = 0
         self.loose = False  # was cancelled or killed: its answers are no longer those of a server of its own
         self.named: list[str] = []
@@ -64,7 +65,9 @@ class ScriptedClient:
         select = f"select '{tag}' 3"
         batch = m.parse(select) + m.bind() + m.describe() + m.execute() + m.sync()
         old = self.named[what % len(self.named)] if self.named else "none"
-        match what % 22:
+        name = ("my.x", "my.y", "application_name")[self.asked % 3]
+        shown = m.query("show my.x; show my.y; show application_name")
+        match what % 32:
             case 0:
                 return m.query(select)
             case 1:
@@ -103,13 +106,35 @@ class ScriptedClient:
             case 16:
                 return m.parse(select) + m.bind() + m.execute(limit=2) + m.flush() + m.execute() + m.sync()
             case 17:
-                return m.query("begin") + m.query(f"set '{tag}'") + m.query("commit")
+                return m.query("begin") + m.query(f"set {name} = '{tag}'") + m.query("commit") + shown
             case 18:
                 return m.parse("bad") + m.bind() + m.execute() + m.sync() + batch
             case 19:
                 return m.parse(f"select '{tag}'", "") + m.sync() + m.bind() + m.execute() + m.sync()
             case 20:
                 return m.query(f"notice '{tag}'") + m.query("")
+            case 22:
+                return m.query(f"set {name} = '{tag}'") + shown
+            case 23:
+                return m.parse(f"set {name} = '{tag}'") + m.bind() + m.execute() + m.sync() + shown
+            case 24:
+                return m.query(f"set {name} = '{tag}'; error '{tag}'") + shown
+            case 25:
+                undone = m.query(f"set {name} = '{tag}'; savepoint a; set my.x = '{tag}b'") + m.query("rollback to a")
+                return m.query("begin") + undone + m.query("commit") + shown
+            case 26:
+                return m.query(f"select set_config('{name}', '{tag}' || '', false)") + shown
+            case 27:
+                return m.query(f"reset {name}") + shown
+            case 28:
+                return m.query(("reset all", "discard all", "deallocate all")[self.asked % 3]) + shown
+            case 29:
+                return m.query(f"set local {name} = '{tag}'; show {name}; show my.x") + shown
+            case 30:
+                return m.parse("rollback") + m.bind() + m.execute() + m.sync() + batch + shown
+            case 31:
+                failing = m.parse(f"set {name} = '{tag}'") + m.bind() + m.execute() + m.parse("bad") + m.sync()
+                return failing + shown
             case _:
                 return m.parse(f"copy out '{tag}' 2") + m.bind() + m.execute() + m.sync()
 
@@ -205,6 +230,7 @@ def sent(peer: Peer, data: bytes, most: int) -> bytes:
 class Arena(RelayBox):
     def __init__(self, lies: random.Random) -> None:
         super().__init__(limit=PERMITS)
+        self.reports = parameters(application_name="")
         self.lies = lies
         self.models: list[ModelServer] = []
         self.scripted: list[ScriptedClient] = []
@@ -226,8 +252,12 @@ class Arena(RelayBox):
         self.models.append(ModelServer(self.servers[-1], self.lies if pool == HOSTILE else None))
 
     def join(self, pool: int, *, honest: bool) -> None:
-        peer = self.client(pool)
-        self.scripted.append(ScriptedClient(peer, peer.slot, pool, honest=honest))
+        number = self._next  # will be its slot
+        base = {"my.y": f"c{number}r0"} if number % 2 else {}
+        settings = b"".join(m.parameter_status(*item) for item in base.items())
+        peer = self.client(pool, told=self.reports, settings=settings)
+        assert peer.slot == number
+        self.scripted.append(ScriptedClient(peer, number, pool, honest=honest, base=base))
 
     def events(self) -> None:
         self.pump(0)

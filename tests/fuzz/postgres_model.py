@@ -1,9 +1,13 @@
 """A PostgreSQL backend small enough to be certain of: what it answers to which message, and when it is idle.
 
 Written from postgres.c and the manual's "Message Flow", apart from the proxy's own queue of replies owed. SQL is a few
-words: `select 'tag' [rows]`, `begin`, `commit`, `rollback`, `copy in`, `copy out 'tag'`, `set 'tag'`, `notice 'tag'`,
-several with `;`; whatever else, `error 'tag'` for one, is a syntax error. What a request is answered carries its tag,
-so that a test sees whose answer it got.
+words: `select 'tag' [rows]`, `begin`, `commit`, `rollback [to]`, `savepoint`, `copy in`, `copy out 'tag'`, `set 'tag'`,
+`notice 'tag'`, several with `;`; whatever else, `error 'tag'` for one, is a syntax error. What a request is answered
+carries its tag, so that a test sees whose answer it got.
+
+Settings obey transactions and savepoints as guc.c has it: `set [local] name = 'v'`, `reset name`, `reset all`,
+`show name`, `select set_config('name', 'v' || '', false)`, `discard all`. application_name is reported in front of
+ReadyForQuery where it has changed (PostgreSQL 14). The proxy's own texts are among these.
 """
 
 import re
@@ -12,6 +16,10 @@ from dataclasses import dataclass, field
 from tests.harness import messages as m
 
 _TAG = re.compile(r"'([^']*)'")
+_SET = re.compile(r"set (local )?([\w.\"]+) (?:=|to) '([^']*)'", re.IGNORECASE)
+_RESET = re.compile(r"reset ([\w.\"]+)", re.IGNORECASE)
+_SET_CONFIG = re.compile(r"select set_config\('([\w.]+)', '([^']*)'.*, (true|false)\)")
+_CURRENT = re.compile(r"pg_catalog\.current_setting\('([\w.]+)',true\)")
 _KINDS = b"BCDEFHPQSXcdf"
 _EMPTY = frozenset(b"HSXc")
 
@@ -30,10 +38,20 @@ class Model:
     closed: bool = False
     unread: bytes = b""
     handled: int = 0  # messages
+    base: dict[str, str] = field(default_factory=dict)  # settings at the session's beginning
+    settings: dict[str, str] = field(default_factory=dict)
+    _local: dict[str, str] = field(default_factory=dict)
+    _before: dict[str, str] | None = None  # the transaction, explicit or not
+    _savepoints: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
+    _reported: str = ""
     _by_query: bool = False  # the COPY was begun by a Query
     _rest: list[str] = field(default_factory=list)  # of the Query whose COPY is under way
     _statements: dict[bytes, str] = field(default_factory=dict)
     _portals: dict[bytes, list[str]] = field(default_factory=dict)  # [sql, rows already given]
+
+    def __post_init__(self) -> None:
+        self.settings = dict(self.base)
+        self._reported = self._value("application_name") or ""
 
     @property
     def idle(self) -> bool:
@@ -74,7 +92,7 @@ class Model:
         if kind == "S":
             self.ignoring = False
             self._end_implicit()
-            return m.ready(self.status)
+            return self._ready()
         if self.ignoring or kind in "Hdcf":
             return b""
         try:
@@ -85,7 +103,7 @@ class Model:
                     return self._simple(self._text(body))
                 case "F":
                     self._may()
-                    return m.message("V", b"\xff\xff\xff\xff") + m.ready(self.status)
+                    return m.message("V", b"\xff\xff\xff\xff") + self._ready()
                 case _:
                     return {
                         "P": self._parse,
@@ -98,10 +116,13 @@ class Model:
             return self._error(failed, simple=kind in "QF")
 
     def _error(self, failed: _Failed, *, simple: bool) -> bytes:
-        self.status = "E" if self.status != "I" else "I"
+        if self.status == "I":
+            self._finish(commit=False)
+        else:
+            self._abort()
         answer = m.error(*failed.args)
         if simple:
-            return answer + m.ready(self.status)
+            return answer + self._ready()
         self.ignoring = True
         return answer
 
@@ -117,12 +138,83 @@ class Model:
     def _end_implicit(self) -> None:
         if self.status == "I":
             self._portals.clear()
+            self._finish(commit=True)
+
+    # ------------------------------------------------------------ settings
+
+    def _value(self, name: str) -> str | None:
+        return self._local.get(name, self.settings.get(name))
+
+    def _ready(self) -> bytes:
+        now = self._value("application_name") or ""
+        news = m.parameter_status("application_name", now) if now != self._reported else b""
+        self._reported = now
+        return news + m.ready(self.status)
+
+    def _begin(self) -> None:
+        if self._before is None:
+            self._before = dict(self.settings)
+
+    def _finish(self, *, commit: bool) -> None:
+        """Of the transaction."""
+        if not commit and self._before is not None:
+            self.settings = self._before
+        self._local, self._before, self._savepoints = {}, None, []
+
+    def _abort(self) -> None:
+        """An error in a transaction block: what was set in it, or since its last savepoint, is taken back at once."""
+        if self.status == "T" and self._savepoints:
+            _, self.settings, self._local = (self._savepoints[-1][0], *map(dict, self._savepoints[-1][1:]))
+        elif self.status == "T" and self._before is not None:
+            self.settings, self._local = dict(self._before), {}
+        self.status = "E"
+
+    def _set(self, name: str, value: str | None, *, local: bool) -> None:
+        name = name.replace('"', "").lower()
+        if value is None:
+            value = self.base.get(name)
+        if local and value is not None:
+            self._local[name] = value
+            return
+        self._local.pop(name, None)
+        if value is None:
+            self.settings.pop(name, None)
+        else:
+            self.settings[name] = value
+
+    def _rollback_to(self, name: str) -> bytes:
+        if self.status == "I":
+            raise _Failed("25P01", "ROLLBACK TO SAVEPOINT can only be used in transaction blocks")
+        at = max((i for i, one in enumerate(self._savepoints) if one[0] == name), default=-1)
+        if at < 0:
+            raise _Failed("3B001", "savepoint does not exist")
+        del self._savepoints[at + 1 :]
+        _, settings, local = self._savepoints[at]
+        self.settings, self._local, self.status = dict(settings), dict(local), "T"
+        return m.complete("ROLLBACK")
+
+    def _discard(self, what: str) -> bytes:
+        if what == "all" and self.status != "I":
+            raise _Failed("25001", "DISCARD ALL cannot run inside a transaction block")
+        if what == "all":
+            self._statements.clear()
+            self._portals.clear()
+            self.settings, self._local = dict(self.base), {}
+        return m.complete(f"DISCARD {what.upper()}")
+
+    def _deallocate(self, name: str) -> bytes:
+        if name == "all":
+            self._statements.clear()
+            return m.complete("DEALLOCATE ALL")
+        if self._statements.pop(name.encode(), None) is None:
+            raise _Failed("26000", "prepared statement does not exist")
+        return m.complete("DEALLOCATE")
 
     # ------------------------------------------------------------ statements
 
     def _simple(self, text: str) -> bytes:
         if not text.strip():
-            return m.message("I") + m.ready(self.status)
+            return m.message("I") + self._ready()
         return self._statements_of([part.strip() for part in text.split(";") if part.strip()])
 
     def _statements_of(self, parts: list[str]) -> bytes:
@@ -137,19 +229,51 @@ class Model:
                 said += (m.row_description("c") if sql.startswith("select") else b"") + self._one(sql)
         except _Failed as failed:
             return said + self._error(failed, simple=True)
-        return said + m.ready(self.status)
+        if self.status == "I":
+            self._finish(commit=True)
+        return said + self._ready()
 
     def _one(self, sql: str) -> bytes:
         """One statement to its end: rows and CommandComplete."""
-        word = sql.split(" ", 1)[0].lower()
+        word, _, rest = sql.lower().partition(" ")
+        self._begin()
+        if word == "rollback" and rest.startswith("to "):
+            return self._rollback_to(rest[3:])
         if word in ("commit", "rollback"):
+            done = word == "commit" and self.status != "E"
+            self._finish(commit=done)
             self.status = "I"
-            return m.complete(word.upper())
+            return m.complete("COMMIT" if done else "ROLLBACK")
         self._may()
         match word:
             case "begin":
                 self.status = "T"
                 return m.complete("BEGIN")
+            case "savepoint" if self.status == "I":
+                raise _Failed("25P01", "SAVEPOINT can only be used in transaction blocks")
+            case "savepoint":
+                self._savepoints.append((rest, dict(self.settings), dict(self._local)))
+                return m.complete("SAVEPOINT")
+            case "select" if names := _CURRENT.findall(sql):
+                return m.row(*map(self._value, names)) + m.complete("SELECT 1")
+            case "select" if called := _SET_CONFIG.match(sql):
+                self._set(called[1], called[2], local=called[3] == "true")
+                return m.row(called[2]) + m.complete("SELECT 1")
+            case "show":
+                return m.row(self._value(rest) or "") + m.complete("SHOW")
+            case "set" if found := _SET.fullmatch(sql):
+                self._set(found[2], found[3], local=bool(found[1]))
+                return m.complete("SET")
+            case "reset" if rest == "all":
+                self.settings, self._local = dict(self.base), {}
+                return m.complete("RESET")
+            case "reset" if found := _RESET.fullmatch(sql):
+                self._set(found[1], None, local=False)
+                return m.complete("RESET")
+            case "discard":
+                return self._discard(rest)
+            case "deallocate":
+                return self._deallocate(rest)
             case "select":
                 rows = self._rows(sql)
                 return b"".join(map(m.row, rows)) + m.complete(f"SELECT {len(rows)}")

@@ -1,4 +1,4 @@
-"""The tables of prepared statements do as dictionaries do, whatever is prepared, confirmed, forgotten and closed.
+"""The tables of prepared statements do as dictionaries do, whatever is prepared, closed, answered and cleared.
 
 Input: three bytes per operation: which, which name or number, which text.
 """
@@ -20,42 +20,63 @@ def seeds() -> list[bytes]:
 
 def check(data: bytes) -> None:
     door = StatementsDoor()
-    names: dict[bytes, tuple[int, bytes, bool]] = {}
-    ids: dict[bytes, int] = {}  # of texts in use
+    names: dict[bytes, bytes] = {}  # to texts
+    under_way: list[tuple[bytes, bytes | None, int]] = []  # changes that have not been answered
+    ids: dict[bytes, int] = {}
     server: dict[int, int] = {}
+    batch = 0
     for at in range(0, len(data) - 2, 3):
         what, which, text = data[at : at + 3]
         name, body = NAMES[which % len(NAMES)], TEXTS[text % len(TEXTS)]
-        number = names[name][0] if name in names else which + 1
-        match what % 8:
+        in_use = {*names.values(), *(used for _, used, _ in under_way if used is not None)}
+        match what % 12:
             case 0 | 1:
                 made, fresh = door.put(name, body)
-                assert ids.get(body, made) == made, "one text, two numbers"
-                assert not fresh or body not in {used for _, used, _ in names.values()}
-                names[name], ids[body] = (made, body, False), made
+                assert ids.get(body, made) == made or body not in in_use, "one text, two numbers"
+                assert not fresh or body not in in_use
+                names[name], ids[body] = body, made
             case 2:
                 door.remove(name)
                 names.pop(name, None)
-            case 3:
-                door.confirm(number)
-                names = {key: (n, used, sure or n == number) for key, (n, used, sure) in names.items()}
-            case 4:
-                door.forget(number)
-                names = {key: held for key, held in names.items() if held[0] != number or held[2]}
+            case 3 | 4:
+                door.change(name, body, batch)
+                under_way.append((name, body, batch))
             case 5:
-                door.server_put(number, text)
-                server[number] = text
-            case 6:
-                door.server_remove(number)
-                server.pop(number, None)
+                door.change(name, None, batch)
+                under_way.append((name, None, batch))
+            case 6 | 7:
+                happened = what & 16 == 0
+                door.answered(happened)
+                if under_way:
+                    changed, used, _ = under_way.pop(0)
+                    if happened and used is None:
+                        names.pop(changed, None)
+                    elif happened and used is not None:
+                        names[changed] = used
+            case 8:
+                batch += 1
+                if what & 64:
+                    door.clear()
+                    names.clear()
+            case 9:
+                door.server_put(which + 1, text)
+                server[which + 1] = text
+            case 10:
+                door.server_remove(which + 1)
+                server.pop(which + 1, None)
             case _:
                 oldest = door.server_oldest(text)
                 older = {n: used for n, used in server.items() if used < text}
                 assert (oldest in older and older[oldest] == min(older.values())) if older else oldest == 0
         for name in NAMES:
-            held = names.get(name)
-            assert door.get(name) == (None if held is None else held[:2])
+            mine = [(used, sent) for changed, used, sent in under_way if changed == name]
+            found = door.get(name, batch)
+            if mine and mine[-1][1] != batch:
+                assert found == "unsure"
+            else:
+                assert (found and found[1]) == (mine[-1][0] if mine else names.get(name))
         assert [n for n in range(1, 300) if door.server_has(n)] == sorted(n for n in server if n < 300)
         statements, unused, known, prepared = door.counts
         assert (known, prepared) == (len(names), len(server))
-        assert statements - unused == len({used for _, used, _ in names.values()})
+        in_use = {*names.values(), *(used for _, used, _ in under_way if used is not None)}
+        assert statements - unused == len(in_use)
