@@ -75,7 +75,8 @@ cdef bint _room_for_slot(Relay_ *r, int slot) noexcept nogil:
 
 
 cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
-    """a: id, b: target slot, c: max_idle, d: gen and whether the init_query is opaque, x: borrow timeout, y: idle timeout, z: life, text: database."""
+    """a: id, b: target slot, c: max_idle, d: gen and whether the init_query is opaque, x: borrow timeout, y: idle timeout, z: life,
+    text: database."""
     cdef Pool *q
     cdef Server *s
     cdef int gen = <int>(m.d >> 1)

@@ -459,7 +459,10 @@ cdef Py_ssize_t prepared_error(Client *c, Server *s, const uint8_t *message, Py_
     name = names_of(&c.names, id, &size)
     if name == NULL:
         return 0
-    if iobuf_put(out, message, begin) < 0 or iobuf_put(out, <const uint8_t*>name, size) < 0 or iobuf_put(out, message + i, n - i) < 0:
+    if not (
+        iobuf_put(out, message, begin) == 0 and iobuf_put(out, <const uint8_t*>name, size) == 0
+        and iobuf_put(out, message + i, n - i) == 0
+    ):
         return -1
     store_u32(out.data + 1, <uint32_t>out.end - 1)
     return out.end

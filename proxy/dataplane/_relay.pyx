@@ -32,7 +32,8 @@ from proxy.dataplane._pool cimport pool_free
 from proxy.dataplane._server cimport server_visit
 from proxy.dataplane._session cimport (
     EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
-    EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED, client_close, schedule, server_close, server_gone,
+    EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED, client_close, schedule, server_close,
+    server_gone,
 )
 from proxy.dataplane._state cimport (
     Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, chan_of_place, list_empty, list_init, list_remove,
@@ -288,8 +289,10 @@ cdef class Relay:
 
     def pool(self, int pool_id, int target_slot, *, double borrow_timeout, double idle_timeout, double life, int max_idle,
              str database, int gen, bint init_opaque=False):
-        """Creates or updates a pool. A new `gen` makes its present connections close as they come free. Seconds. `init_opaque`: what
-        the pool's init_query set at the login of its connections is not known, so a RESET leaves them unlike the others."""
+        """Creates or updates a pool. A new `gen` makes its present connections close as they come free. Seconds.
+
+        `init_opaque`: what the pool's init_query set at the login of its connections is not known, so a RESET leaves them unlike
+        the others."""
         if pool_id < 0 or not 0 <= target_slot < self.r.shm.targets:
             raise ValueError(f"pool {pool_id}, target {target_slot}")
         self._post(
@@ -312,11 +315,12 @@ cdef class Relay:
 
     def client(self, int fd, TlsSession tls, *, int slot, int pool_id, int endpoint, bytes cancel_key not None,
                bytes parameters not None, bytes unread not None, double idle_timeout, double life, bytes settings=b"",
-               bint tls_on=False, str peer="", str user="", str database="", str application="", bint std_strings=True, bint ascii_safe=True):
+               bint tls_on=False, str peer="", str user="", str database="", str application="", bint std_strings=True,
+               bint ascii_safe=True):
         """Hands a logged-in client over. From here on the descriptor and the TLS session are the relay's.
 
-        `parameters`: the ParameterStatus messages it was told, sorted by name. `settings`: what it began with beyond the pool's own,
-        in the same form, names in lower case.
+        `parameters`: the ParameterStatus messages it was told, sorted by name. `settings`: what it began with beyond the pool's
+        own, in the same form, names in lower case.
         """
         cdef Client *c
         cdef bytes about = b"\0".join(part.replace("\0", "").encode()[:200] for part in (peer, user, database, application))

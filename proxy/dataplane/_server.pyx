@@ -118,7 +118,7 @@ cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
         schedule(r, &c.ch)
 
 
-cdef Py_ssize_t _in_its_words(Relay_ *r, Client *c, Server *s, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
+cdef bint _in_its_words(Client *c, Server *s, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
     """An error that names a statement as servers do: the client gets its own name for it. True if it has been sent."""
     cdef IoBuf out
     cdef Py_ssize_t n
@@ -213,7 +213,7 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     unasked = True
                 if c != NULL and s.be.ends and step == FORWARD and (
                     memcmp(&s.be.sqlstate[0], b"42P05", 5) == 0 or memcmp(&s.be.sqlstate[0], b"26000", 5) == 0
-                ) and _in_its_words(r, c, s, run, v.at, size):
+                ) and _in_its_words(c, s, run, v.at, size):
                     run = v.at + size
         if step == SWALLOW:
             if c != NULL:

@@ -34,7 +34,7 @@ from proxy.pgsql._statements cimport (
 )
 from proxy.sql._effects cimport (
     EFFECT_ASK, EFFECT_DEALLOCATE, EFFECT_DEALLOCATE_ALL, EFFECT_DISCARD_ALL, EFFECT_RESET, EFFECT_RESET_ALL,
-    EFFECT_ROLLBACK_TO, EFFECT_SET, EFFECT_UNKNOWN, Effect, effects_next, effects_read,
+    EFFECT_ROLLBACK_TO, EFFECT_SET, Effect, effects_next, effects_read,
 )
 
 cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
@@ -59,7 +59,9 @@ cdef inline void _move(Relay_ *r, ParamSet **to, ParamSet *what) noexcept nogil:
     params_drop(&r.params, old)
 
 
-cdef inline bint _put(Relay_ *r, ParamSet **to, const uint8_t *name, Py_ssize_t n, const uint8_t *value, Py_ssize_t m) noexcept nogil:
+cdef inline bint _put(
+    Relay_ *r, ParamSet **to, const uint8_t *name, Py_ssize_t n, const uint8_t *value, Py_ssize_t m,
+) noexcept nogil:
     cdef ParamSet *made = params_put(&r.params, to[0], name, n, value, m)
     if made == NULL:
         return False
@@ -123,13 +125,14 @@ cdef void virtual_attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 
 cdef bint virtual_align(Relay_ *r, Client *c, Server *s) noexcept nogil:
-    """Appends to `r.scratch` what leads the server to the client's settings. Nothing is owed, no batch is open. False without memory."""
+    """Appends to `r.scratch` what leads the server to the client's settings. Nothing is owed, no batch is open. False without
+    memory."""
     cdef bint inside = s.be.tx_status != p.TX_IDLE
     cdef int messages = settings_replay(s.now, c.now, inside, &r.scratch)
-    cdef int i
+    cdef int _i
     if messages < 0:
         return False
-    for i in range(messages):
+    for _i in range(messages):
         if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_REPLAY) < 0:
             return False
     s.replaying += <uint8_t>messages
@@ -369,7 +372,7 @@ cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 
 cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil:
-    """Behind a RESET, in front of its ReadyForQuery: the values the client's session has gone back to, though its server has not."""
+    """Behind a RESET, in front of its ReadyForQuery: the values the client's session has gone back to, unlike its server."""
     cdef IoBuf news
     news.data = NULL
     news.pos = news.end = news.cap = 0

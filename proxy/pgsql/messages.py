@@ -166,7 +166,7 @@ class ErrorFields:
 
 
 def fatal(error: bytes) -> bytes:
-    """A whole ErrorResponse with severity FATAL, as the server would have said it at a login. Its localised word too."""
+    """A whole ErrorResponse with severity FATAL, as the server would have said it at a login.."""
     fields = [field for field in error[5:].split(b"\0") if field]
     changed = [field[:1] + b"FATAL" if field[:1] in (b"S", b"V") else field for field in fields]
     return message(0x45, b"".join(field + b"\0" for field in changed) + b"\0")
