@@ -208,7 +208,7 @@ class Front:
                 self.journal.note(
                     logging.WARNING,
                     words,
-                    parse_error(error[5:]).message,
+                    parse_error(error[5:]),
                     endpoint=guest.gate.name if guest else "",
                     client=self.doorman.pid(slot),
                     server=server_id,
@@ -264,7 +264,7 @@ class Front:
         guest = self.doorman.guests.get(slot)
         self.journal.note(
             logging.INFO,
-            "The database connection was released to the connection pool: what had pinned the session for %.1f s is gone.",
+            "The database connection was released to the connection pool: what pinned the session for %.1f s is gone.",
             seconds,
             endpoint=guest.gate.name if guest else "",
             client=self.doorman.pid(slot),

@@ -9,5 +9,5 @@ class SettingsDoor:
     def meaning(s: dict[bytes, bytes]) -> dict[bytes, bytes]: ...
     @staticmethod
     def reported(
-        s: dict[bytes, bytes], base: dict[bytes, bytes], born: dict[bytes, bytes], now: dict[bytes, bytes], all: bool = False
+        s: dict[bytes, bytes], base: dict[bytes, bytes], born: dict[bytes, bytes], now: dict[bytes, bytes], everything: bool = False
     ) -> dict[bytes, bytes]: ...

@@ -405,12 +405,12 @@ cdef class SettingsDoor:
         return door._read(left)
 
     @staticmethod
-    def reported(dict s not None, dict base not None, dict born not None, dict now not None, bint all=False):
+    def reported(dict s not None, dict base not None, dict born not None, dict now not None, bint everything=False):
         cdef SettingsDoor door = SettingsDoor()
         cdef ParamSet *b = door._made(base)
         cdef ParamSet *c = door._made(born)
         cdef ParamSet *d = door._made(now)
-        cdef ParamSet *made = settings_reported(&door.t, door._made(s), b, c, d, all)
+        cdef ParamSet *made = settings_reported(&door.t, door._made(s), b, c, d, everything)
         params_drop(&door.t, b)
         params_drop(&door.t, c)
         params_drop(&door.t, d)
