@@ -302,3 +302,28 @@ def test_the_database_defaults_to_the_user(proxy: ProxyUnderTest) -> None:
     with FakeClient(proxy.host, proxy.port) as client:
         client.send(startup("app", None))
         assert client.read().name == "Authentication"
+
+
+@pytest.mark.edge_case(48)
+def test_ec48_settings_that_cannot_be_had_any_more_end_the_session(pg: Postgres) -> None:
+    """A role is revoked while its client rests: nothing of it runs under another one, and the log says why."""
+    pg.sql("drop role if exists passing", "create role passing", "grant passing to app")
+    try:
+        with ProxyUnderTest(pg, workers=1, target_group={"max_connections": 1}) as proxy:
+            conn = psycopg.connect(proxy.dsn(), autocommit=True)
+            other = psycopg.connect(proxy.dsn(), autocommit=True)
+            conn.execute("set role passing")
+            assert other.execute("select current_user").fetchone() == ("app",), "on the same database connection"
+            assert conn.execute("select current_user").fetchone() == ("passing",)
+            other.execute("select 1")
+            pg.sql("revoke passing from app")
+            with pytest.raises(psycopg.OperationalError, match="could not be restored"):
+                conn.execute("create table should_not_be (a int)")
+            assert conn.closed
+            assert other.execute("select to_regclass('should_not_be'), current_user").fetchone() == (None, "app")
+            proxy.wait_for_log("were refused on another database connection")
+            proxy.wait_for_log("permission denied to set role")
+            conn.close()
+            other.close()
+    finally:
+        pg.sql("drop role passing")
