@@ -32,7 +32,7 @@ from proxy.shm._fields cimport (
     EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
 )
 from proxy.shm._segment cimport ring_push, shm_wake, word_add
-from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, lex_database
+from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_TRANSACTION_END, lex_database
 
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
@@ -288,8 +288,6 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 session_pin(r, c, c.fe.touches)
             if c.fe.touches & LEX_DROP_DATABASE:
                 _database_goes(r, c)
-            if c.fe.touches & LEX_ENDS and c.pins:
-                c.audit_at = 1                       # what had pinned may be gone: ask as soon as it is idle
         v.at += size
     if c.ch.fd < 0:
         return

@@ -137,7 +137,6 @@ cdef struct Client:
     uint64_t asked_at            # when the request under way arrived
     uint64_t sent_at             # when it went to the server
     uint64_t pinned_at
-    uint64_t audit_at            # when its server is to be asked whether what had pinned is still there; 0: not
     uint64_t idle_timeout        # 0: none
     Line *line
     uint64_t life_ends           # 0: never

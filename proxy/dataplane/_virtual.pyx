@@ -411,7 +411,10 @@ cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
     """Is this ParameterStatus the effect of a RESET that leads the server, but not the client's session, to another value?"""
-    return c.base != NULL and s.now != c.now and settings_apart(c.now, s.now, message, n)
+    return c.base != NULL and s.now != c.now and (
+        # … or of a role it began with
+        settings_apart(c.now, s.now, message, n) or (n > 18 and memcmp(message + 5, b"is_superuser", 13) == 0)
+    )
 
 
 # ---------------------------------------------------------------- asking
