@@ -211,9 +211,10 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_COPY_IN_DOUBT)
                 elif c == NULL and owed_count(&s.be.owed) == 0 and not s.be.owed.skipping:
                     unasked = True
-                if c != NULL and s.be.ends and step == FORWARD and (
-                    memcmp(&s.be.sqlstate[0], b"42P05", 5) == 0 or memcmp(&s.be.sqlstate[0], b"26000", 5) == 0
-                ) and _in_its_words(c, s, run, v.at, size):
+                if (
+                    c != NULL and s.be.ends and step == FORWARD and (c.names.count or c.names.n_changes)
+                    and _in_its_words(c, s, run, v.at, size)
+                ):
                     run = v.at + size
         if step == SWALLOW:
             if c != NULL:
