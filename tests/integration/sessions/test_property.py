@@ -3,8 +3,8 @@
 Edge cases: 16, 17, 22, 24, 26, 28, 39 to 44, 47 to 50. The first parameter plays everything directly, interleaved as
 well: it shows that the comparison itself is right.
 
-    SLUICEWAY_EXAMPLES=5000 pytest tests/integration/sessions/test_property.py      more of them (default: the same 60, about 20 s)
-    SLUICEWAY_SEED=123 …                                                            the run that printed this seed
+    SLUICEWAY_EXAMPLES=5000 pytest tests/integration/sessions/test_property.py    more (default: the same 60, 20 s)
+    SLUICEWAY_SEED=123 …                                                          the run that printed this seed
 """
 
 import os
