@@ -23,10 +23,10 @@ from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_WAITING, Client, REFUSE_NEXT, REFUSE_NONE, REFUSE_TO_SYNC, Relay_, Server,
     list_append,
 )
-from proxy.dataplane._virtual cimport virtual_align, virtual_resetting, virtual_sent, virtual_text, virtual_unsure
+from proxy.dataplane._virtual cimport virtual_align, virtual_pinned, virtual_resetting, virtual_sent, virtual_text, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._frontend cimport Frontend, frontend_owed, frontend_peek, frontend_step
-from proxy.pgsql._owed cimport OWED_EFFECT, owed_count, owed_request
+from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, owed_count, owed_request
 from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
 from proxy.shm._fields cimport (
     EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
@@ -44,6 +44,8 @@ cdef enum Sizes_:
 # after these it is not known what is prepared on the server
 cdef uint64_t FORGETS = <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK | <uint64_t>1 << <int>PinReason.PIN_UNREADABLE
 cdef uint64_t PINS = 0xFFFFFFFF
+# what such a text does is not known, so it may be anything
+cdef uint64_t UNREADABLE = <uint64_t>1 << <int>PinReason.PIN_UNREADABLE | <uint64_t>1 << <int>PinReason.PIN_ENCODING
 cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
 cdef uint64_t PREPARED_SQL = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
 
@@ -117,6 +119,14 @@ cdef void _to_server(Relay_ *r, Client *c, const uint8_t *at, const uint8_t *end
     r.scratch.end = 0
 
 
+cdef bint _of_copy(const Client *c, uint8_t kind) noexcept nogil:
+    """Part of a stream that the server is waiting for, perhaps: never held back."""
+    return (
+        kind == p.COPY_DATA or kind == p.COPY_DONE or kind == p.COPY_FAIL or kind == p.FLUSH
+        or (kind == p.SYNC and c.server.be.owed.copy == COPY_IN)
+    )
+
+
 cdef bint _must_wait(Client *c, uint8_t kind, const View *v, uint32_t length) noexcept nogil:
     """Before a message to the server begins: does it depend on answers that have not come?"""
     cdef Server *s = c.server
@@ -126,7 +136,7 @@ cdef bint _must_wait(Client *c, uint8_t kind, const View *v, uint32_t length) no
         return True
     if not s.replaying:
         return False
-    # Until the settings are known to have arrived, nothing may go that could leave the failed block they would leave behind.
+    # Until the settings are known to have arrived, nothing may go that could end the failed block they would leave behind.
     if kind == p.EXECUTE:
         return not c.portal_known or v.end - v.at < 6 or v.at[5] != 0
     return kind == p.QUERY and v.end - v.at < <Py_ssize_t>length + 1
@@ -201,7 +211,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             if c.swallow and c.server != NULL:
                 _to_server(r, c, run, v.at)
             careful = False
-            if not c.swallow:
+            if not c.swallow and not _of_copy(c, kind):
                 if c.server.now != c.now and not c.unsynced and c.server.be.tx_status != p.TX_FAILED and (
                     owed_count(&c.server.be.owed) == 0
                 ):
@@ -226,7 +236,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
                 done = prepared_begin(r, c, kind, run, v.at, size, &argument)
             elif kind == p.QUERY and c.fe.ends:
-                if c.server.replaying and c.fe.touches & LEX_TRANSACTION_END:
+                if c.server.replaying and c.fe.touches & (LEX_TRANSACTION_END | UNREADABLE):
                     done = PREPARED_HOLD
                 elif c.fe.touches & (LEX_EFFECTS | PREPARED_SQL) and (c.names.count or c.names.n_changes):
                     done = prepared_query(r, c, run, v.at, size)
@@ -242,8 +252,10 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                     statement_share(&r.statements, c.portal)
                     if not virtual_sent(r, c, c.portal, False):
                         done = PREPARED_FAILED
-                elif c.named_effects and (v.end - v.at < 6 or v.at[5] != 0):
-                    session_pin(r, c, SETTING)
+                elif v.end - v.at < 6 or v.at[5] != 0:
+                    virtual_pinned(c, PINS)          # its Bind has pinned, perhaps before what is to end such pins
+                    if c.named_effects:
+                        session_pin(r, c, SETTING)
             if done == PREPARED_HOLD:
                 c.fe = before
                 c.hold = 1

@@ -41,6 +41,7 @@ cdef enum Bounds_:
     TEXT_BYTES = 256             # a longer Query is not looked at for DEALLOCATE and EXECUTE
 
 cdef uint64_t PINS = 0xFFFFFFFF
+cdef uint64_t UNREADABLE = <uint64_t>1 << <int>PinReason.PIN_UNREADABLE | <uint64_t>1 << <int>PinReason.PIN_ENCODING
 
 
 cdef bint _put(Relay_ *r, const uint8_t *at, Py_ssize_t n) noexcept nogil:
@@ -239,7 +240,7 @@ cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexce
         if c.portal != NULL:
             statement_drop(&r.statements, c.portal)
             c.portal = NULL
-        c.portal_known = st != NULL and not st.touches & LEX_TRANSACTION_END
+        c.portal_known = st != NULL and not st.touches & (LEX_TRANSACTION_END | UNREADABLE)
         if st != NULL and st.effects != NULL:
             statement_share(&r.statements, st)
             c.portal = st

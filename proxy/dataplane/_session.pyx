@@ -27,7 +27,7 @@ from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
     pool_should_yield, pool_take_idle, target_longest_idle,
 )
-from proxy.dataplane._virtual cimport virtual_ask, virtual_attach, virtual_free, virtual_unsure
+from proxy.dataplane._virtual cimport virtual_ask, virtual_attach, virtual_free, virtual_pinned, virtual_unsure
 from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Letter, Pool, REFUSE_NEXT, REFUSE_NONE,
     Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, SERVER_PARTING, Server, Target, linked, list_append, list_empty,
@@ -339,6 +339,7 @@ cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil:
     cdef int i
     cdef uint64_t fresh = reasons & ~c.pins & 0xFFFFFFFFULL
     cdef bint first = c.pins == 0
+    virtual_pinned(c, reasons)
     if fresh == 0 or c.server == NULL:
         return
     c.pins |= fresh

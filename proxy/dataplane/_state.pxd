@@ -87,6 +87,7 @@ cdef struct Flight:              # a request under way whose text changes the vi
     uint32_t done                # of its statements: so many are complete
     uint32_t at                  # in its effects: the next one
     uint8_t of_query             # ends with ReadyForQuery; else an Execute
+    uint64_t may_unpin           # bit per PinReason: nothing sent since could have caused it anew
 
 cdef struct Client:
     Chan ch                      # first: a Chan* of a client is a Client*

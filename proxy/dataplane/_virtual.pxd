@@ -14,6 +14,7 @@ cdef bint virtual_align(Relay_ *r, Client *c, Server *s) noexcept nogil
 
 cdef Statement *virtual_text(Relay_ *r, Client *c, const uint8_t *text, Py_ssize_t n) noexcept nogil
 cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noexcept nogil
+cdef void virtual_pinned(Client *c, uint64_t reasons) noexcept nogil
 cdef void virtual_lost(Relay_ *r, Client *c) noexcept nogil
 cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *tag, Py_ssize_t n) noexcept nogil
 cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil

@@ -38,6 +38,8 @@ from proxy.sql._effects cimport (
 )
 
 cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
+cdef uint64_t ALL = 0xFFFFFFFF
+cdef uint64_t FUNCTION = <uint64_t>1 << <int>PinReason.PIN_FUNCTION
 cdef uint64_t PREPARED = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
 # what DISCARD ALL leaves nothing of
 cdef uint64_t DISCARDED = (
@@ -175,8 +177,17 @@ cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noe
     c.flights[c.n_flights].done = 0
     c.flights[c.n_flights].at = 0
     c.flights[c.n_flights].of_query = of_query
+    c.flights[c.n_flights].may_unpin = ALL
     c.n_flights += 1
     return True
+
+
+cdef void virtual_pinned(Client *c, uint64_t reasons) noexcept nogil:
+    """These pins are (again) caused by what goes now: whatever was sent before it, or stands in the same text, must not end them."""
+    cdef uint32_t i
+    c.unpin &= ~reasons
+    for i in range(c.n_flights):
+        c.flights[i].may_unpin &= ~reasons
 
 
 cdef void _landed(Relay_ *r, Client *c) noexcept nogil:
@@ -249,7 +260,7 @@ cdef inline void _lose_init(Server *s) noexcept nogil:
         s.condemned = CloseReason.SERVER_STATE_UNKNOWN
 
 
-cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept nogil:
+cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t may_unpin) noexcept nogil:
     """One statement has done what it says. Bits of the pins it causes."""
     cdef const uint8_t *value
     cdef Py_ssize_t n
@@ -279,7 +290,7 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept 
         _touch_all(r, c, c.now)
         if not (_reset_all(r, &c.now, c.base) and _reset_all(r, &s.now, NULL)):
             return SETTING
-        c.unpin |= SETTING
+        c.unpin |= SETTING & may_unpin
         _lose_init(s)
     elif e.kind == EFFECT_DISCARD_ALL:
         # never inside a transaction block: nothing can take it back
@@ -292,7 +303,7 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept 
         _lose_init(s)
         if c.pins & OPAQUE and not s.condemned:
             s.condemned = CloseReason.SERVER_STATE_UNKNOWN
-        c.unpin |= DISCARDED | OPAQUE
+        c.unpin |= (DISCARDED | OPAQUE) & may_unpin
     elif e.kind == EFFECT_ASK:
         _touch(r, c, e.name, e.name_size)
         if not _put(r, &c.asked, e.name, e.name_size, b"", 0):
@@ -309,9 +320,9 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e) noexcept 
         names_clear(&c.names, &r.statements)
         known_free(&s.known)
         s.uncertain = 0
-        c.unpin |= PREPARED
-    else:                        # EFFECT_UNKNOWN
-        return SETTING
+        c.unpin |= PREPARED & may_unpin
+    else:                        # EFFECT_UNKNOWN; with a name: RESET ALL does not take that one back
+        return FUNCTION if e.name_size else SETTING
     _changed(r, c)
     return 0
 
@@ -349,7 +360,7 @@ cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *t
         flight = &c.flights[0]
         at = flight.at
         while effects_next(flight.text.effects, &at, &e) and e.statement == flight.done:
-            pins |= _apply(r, c, s, &e)
+            pins |= _apply(r, c, s, &e, flight.may_unpin)
             partly |= e.kind == EFFECT_ROLLBACK_TO
             flight.at = at
         flight.done += 1
@@ -463,5 +474,7 @@ cdef bint virtual_answer(Relay_ *r, Client *c, Server *s, const uint8_t *row, Py
                 _put(r, &c.now, one.name, one.name_size, value, size) and _put(r, &s.now, one.name, one.name_size, value, size)
             )
     params_drop(&r.params, asked)
+    _move(r, &c.kept, c.now)
+    _changed(r, c)
     _settle_reported(r, c, s)
     return ok

@@ -39,7 +39,8 @@ _NAME_LIMIT = 63  # NAMEDATALEN - 1: a longer application_name is cut by the ser
 
 def split(asked: Settings) -> tuple[Settings, Settings]:
     """(settings with which a server must log in, settings of the client's own)"""
-    own = tuple(each for each in asked if settable(each[0]))
+    # in a set, the byte 1 marks a list (see sql/_effects): a value with it is nobody's honest one
+    own = tuple(each for each in asked if settable(each[0]) and "\1" not in each[1])
     return tuple(each for each in asked if each not in own), own
 
 

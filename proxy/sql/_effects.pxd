@@ -9,7 +9,7 @@ cpdef enum EffectKind:
     EFFECT_RESET_ALL = 3         # … and so is every setting but the role
     EFFECT_DISCARD_ALL = 4       # the session is as at its beginning
     EFFECT_ASK = 5               # `name` is now something that only the server knows
-    EFFECT_UNKNOWN = 6           # some settings are changed, this text does not tell which
+    EFFECT_UNKNOWN = 6           # settings are changed, this text does not tell which; with a name: nothing takes it back
     EFFECT_ROLLBACK_TO = 7       # … to what they were at a savepoint
     EFFECT_DEALLOCATE = 8        # the prepared statement `name` is gone
     EFFECT_DEALLOCATE_ALL = 9

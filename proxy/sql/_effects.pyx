@@ -282,6 +282,11 @@ cdef bint _is_list(const uint8_t *name, Py_ssize_t n) noexcept nogil:
     )
 
 
+cdef bint _is_state(const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    """Not a value that another connection could be given: the state of a generator; refused where temporary tables have been."""
+    return _same(name, n, b"seed", 4) or _same(name, n, b"temp_buffers", 12)
+
+
 cdef bint _of_transaction(const uint8_t *name, Py_ssize_t n) noexcept nogil:
     return (
         _same(name, n, b"transaction_isolation", 21) or _same(name, n, b"transaction_read_only", 21)
@@ -335,8 +340,8 @@ cdef void _assign(Scan *s, const uint8_t *name, Py_ssize_t n, IoBuf *value) noex
     cdef bint several = _is_list(name, n)
     cdef bint first = True
     value.pos = value.end = 0
-    if _same(name, n, b"seed", 4) or _same(name, n, b"temp_buffers", 12):
-        _plain(s, EFFECT_UNKNOWN)            # the state of a generator, not a value; refused where temporary tables have been
+    if _is_state(name, n):
+        _emit(s, EFFECT_UNKNOWN, name, n, NULL, 0)
         return
     if _is(s, b"default", 7):
         _next(s)
@@ -563,8 +568,8 @@ cdef bint _set_config(Scan *s, IoBuf *name, IoBuf *value, bint *plain) noexcept 
     _next(s)
     if _low(flag.at[0]) == 0x74 or _of_transaction(name.data, name.end):             # true: local
         return True
-    if _same(name.data, name.end, b"seed", 4):
-        _plain(s, EFFECT_UNKNOWN)
+    if _is_state(name.data, name.end):
+        _emit(s, EFFECT_UNKNOWN, name.data, name.end, NULL, 0)
     elif _same(name.data, name.end, b"session_authorization", 21):
         _emit(s, EFFECT_ASK, name.data, name.end, NULL, 0)
     else:

@@ -309,7 +309,7 @@ def test_ec48_settings_that_cannot_be_had_any_more_end_the_session(pg: Postgres)
     """A role is revoked while its client rests: nothing of it runs under another one, and the log says why."""
     pg.sql("drop role if exists passing", "create role passing", "grant passing to app")
     try:
-        with ProxyUnderTest(pg, workers=1, target_group={"max_connections": 1}) as proxy:
+        with ProxyUnderTest(pg, workers=1, alone=False, target_group={"max_connections": 1}) as proxy:
             conn = psycopg.connect(proxy.dsn(), autocommit=True)
             other = psycopg.connect(proxy.dsn(), autocommit=True)
             conn.execute("set role passing")

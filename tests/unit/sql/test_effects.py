@@ -93,7 +93,7 @@ def test_a_million_bytes_are_read_in_one_go() -> None:
 # ---------------------------------------------------------------- against the server
 
 PLAIN = [
-    "application_name", "work_mem", "statement_timeout", "extra_float_digits", "bytea_output", "xmloption", "timezone",
+    "application_name", "work_mem", "lock_timeout", "extra_float_digits", "bytea_output", "xmloption", "timezone",
     "datestyle", "intervalstyle", "client_min_messages", "enable_seqscan", "default_transaction_isolation",
     "default_transaction_read_only", "search_path", "temp_tablespaces", "standard_conforming_strings",
     "client_encoding", "plpgsql.extra_warnings",
