@@ -183,7 +183,7 @@ cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noe
 
 
 cdef void virtual_pinned(Client *c, uint64_t reasons) noexcept nogil:
-    """These pins are (again) caused by what goes now: whatever was sent before it, or stands in the same text, must not end them."""
+    """These pins are (again) caused by what goes now: what was sent before it, or stands in the same text, must not end them."""
     cdef uint32_t i
     c.unpin &= ~reasons
     for i in range(c.n_flights):
