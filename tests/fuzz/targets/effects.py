@@ -131,7 +131,7 @@ def check(data: bytes) -> None:
         assert at <= statement < max(total, 1), (text, found, total)
         at = statement
         raw = name.encode("latin-1")
-        assert (raw != b"") <= (kind in NAMED)
+        assert (raw != b"") <= (kind in NAMED or (kind == K.EFFECT_UNKNOWN and raw in {b"seed", b"temp_buffers"}))
         if kind in {K.EFFECT_SET, K.EFFECT_RESET, K.EFFECT_ASK}:
             assert 0 < len(raw) < 128
             assert raw == raw.lower() and not set(raw) & {*range(0x20), 0x22, *range(0x80, 0x100)}, (text, name)

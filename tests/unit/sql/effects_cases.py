@@ -149,9 +149,11 @@ SET: ONE = {
     b"set names e'\\x75tf8'": ["ASK client_encoding"],
     b"set names to 1": ["SET names=1"],
     b"set names utf8": ["SET client_encoding=utf8"],  # no SQL
-    b"set seed to 0.5": ["UNKNOWN"],
-    b"set seed = default": ["UNKNOWN"],
-    b"set session seed to 0.5": ["UNKNOWN"],
+    b"set seed to 0.5": ["UNKNOWN seed"],
+    b"set seed = default": ["UNKNOWN seed"],
+    b"set session seed to 0.5": ["UNKNOWN seed"],
+    b"set temp_buffers = 100": ["UNKNOWN temp_buffers"],
+    b"set local temp_buffers = 100": [],
     b"set time zone 'Europe/Rome'": ["SET timezone=Europe/Rome"],
     b"set time zone UTC": ["SET timezone=utc"],
     b'set time zone "UTC"': ["SET timezone=UTC"],
@@ -290,7 +292,7 @@ CALLS: ONE = {
     b"select set_config('role', 'R', false)": ["SET role=R"],
     b"select set_config('session_authorization', 'r', false)": ["ASK session_authorization", "ASK role"],
     b"select set_config('transaction_read_only', 'on', false)": [],
-    b"select set_config('seed', '0.5', false)": ["UNKNOWN"],
+    b"select set_config('seed', '0.5', false)": ["UNKNOWN seed"],
     # certain is the name, not the value, or not that it was called
     b"select set_config('a', null, false)": ["ASK a"],
     b"select set_config('a', 'b', null)": ["ASK a"],
