@@ -25,15 +25,15 @@ _QUOTED = {  # what is inside, and the quote that ends it
     (b'"', False): re.compile(rb'(?:[^"]|"")*+"'),
     (b"`", False): re.compile(rb"(?:[^`]|``)*+`"),
 }
-Token = tuple[str, bytes]
+Token = tuple[str, bytes, int, int]
 
 
-class _TwoReadings(Exception):
+class TwoReadings(Exception):
     """Servers read this differently, or it may be so."""
 
 
 def tokens(text: bytes, escapes: bool, ansi: bool) -> Iterator[Token]:
-    """(kind, text) of each token; the last is ("unterminated", …) where the server raises that error."""
+    """(kind, text, start, end) of each token; the last is "unterminated" where the server raises that error."""
     at, inside = 0, False
     while at < len(text):
         start = at
@@ -41,19 +41,19 @@ def tokens(text: bytes, escapes: bool, ansi: bool) -> Iterator[Token]:
             at = found.end()
         elif found := _LINE.match(text, at):
             if b"\0" in found[1]:
-                raise _TwoReadings
+                raise TwoReadings
             at = found.end()
         elif found := _SQL.match(text, at):
             digits = found[2]
             if inside or found[1] or (digits and (len(digits) != 5 or digits >= b"50700")):
-                raise _TwoReadings
+                raise TwoReadings
             at, inside = found.end(), True
         elif text.startswith(b"/*+", at):
-            raise _TwoReadings
+            raise TwoReadings
         elif text.startswith(b"/*", at):
             found = _COMMENT.match(text, at)
             if not found:
-                yield "unterminated", text[start:]
+                yield "unterminated", text[start:], start, len(text)
                 return
             at = found.end()
         elif inside and text.startswith(b"*/", at):
@@ -63,37 +63,38 @@ def tokens(text: bytes, escapes: bool, ansi: bool) -> Iterator[Token]:
             is_name = quote == b"`" or (quote == b'"' and ansi)
             found = _QUOTED[quote, escapes and not is_name].match(text, at + 1)
             if not found:
-                yield "unterminated", text[start:]
+                yield "unterminated", text[start:], start, len(text)
                 return
             if is_name and b"\0" in found[0]:
-                raise _TwoReadings
+                raise TwoReadings
             at = found.end()
-            yield "name" if quote != b"'" else "string", found[0][:-1].replace(quote * 2, quote)
+            kind = "name" if quote != b"'" else "string"
+            yield kind, found[0][:-1].replace(quote * 2, quote), start, at
         elif found := _VARIABLE.match(text, at):
             at = found.end()
-            yield "variable", found[0]
+            yield "variable", found[0], start, at
         elif text.startswith(b"@@", at):
             at += 2
-            yield "system", b"@@"
+            yield "system", b"@@", start, at
         elif (found := _FLOAT.match(text, at)) or (found := _WORD.match(text, at)):
             at = found.end()
-            yield "word", found[0]
+            yield "word", found[0], start, at
         elif text.startswith(b":=", at):
             at += 2
-            yield "self", b":="
+            yield "self", b":=", start, at
         elif text[at] == 0:
-            raise _TwoReadings
+            raise TwoReadings
         else:
             at += 1
-            yield "self", text[start:at]
+            yield "self", text[start:at], start, at
     if inside:
-        yield "unterminated", b""
+        yield "unterminated", b"", at, at
 
 
 def reference(text: bytes, escapes: bool, dialect: int) -> int | None:
     mask, statements, initial, head, before = EMPTY, 0, True, b"", (b"", b"")
     try:
-        for kind, found in tokens(text, escapes, dialect == Dialect.MYSQL_ANSI):
+        for kind, found, _, _ in tokens(text, escapes, dialect == Dialect.MYSQL_ANSI):
             if (kind, found) == ("self", b";"):
                 statements += not initial
                 initial, head, before = True, b"", (b"", b"")
@@ -120,6 +121,6 @@ def reference(text: bytes, escapes: bool, dialect: int) -> int | None:
                 head = b""
             if initial and not (kind == "self" and found in b"()"):
                 initial, head = False, word if kind == "word" else b""
-    except _TwoReadings:
+    except TwoReadings:
         return None
     return mask
