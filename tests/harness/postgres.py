@@ -60,6 +60,11 @@ def client_tool(name: str) -> str:
     raise RuntimeError(f"{name} not found beside {bin_dir()} nor on PATH: run `make setup`")
 
 
+def environment() -> dict[str, str]:
+    """For PostgreSQL's programs: what is preloaded into us, a sanitizer, is not for them. They hang under it."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def unprivileged_user() -> pwd.struct_passwd | None:
     """Whom the server runs as when we are root; None when we are not."""
     if os.geteuid() != 0:
@@ -193,7 +198,9 @@ class Postgres:
         command += ["-U", self.superuser, "-d", database or self.database]
         for statement in statements:
             command += ["-c", statement]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment()
+        )
         if done.returncode:
             raise RuntimeError(f"psql: {done.stderr.strip()}")
         return done.stdout.rstrip("\n")
@@ -210,7 +217,8 @@ class Postgres:
     @property
     def version(self) -> int:
         """Major version."""
-        done = subprocess.run([str(self.bin / "postgres"), "--version"], capture_output=True, text=True, check=True)
+        command = [str(self.bin / "postgres"), "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
         found = re.search(r"(\d+)", done.stdout)
         assert found, done.stdout
         return int(found.group(1))
@@ -243,9 +251,10 @@ class Postgres:
             raise RuntimeError(f"{Path(command[0]).name}: {done.stderr}")
 
     def _as_owner(self) -> dict[str, Any]:
-        if not self._owner:
-            return {}
-        return {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
+        kind: dict[str, Any] = {"env": environment()}
+        if self._owner:
+            kind |= {"user": self._owner.pw_uid, "group": self._owner.pw_gid, "extra_groups": []}
+        return kind
 
     def _launch(self) -> None:
         assert self._process is None, "already running"
