@@ -12,11 +12,12 @@ from libc.string cimport memcpy
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put
 from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._pins cimport pins_cause, pins_refused, pins_work
 from proxy.dataplane._prepared cimport (
     PREPARED_FAILED, PREPARED_HOLD, PREPARED_UNCHANGED, prepared_begin, prepared_lost, prepared_query, prepared_unsure,
 )
 from proxy.dataplane._session cimport (
-    DropMessage, MESSAGE_DROP_DATABASE, client_close, client_end, drop_database, schedule, session_borrow, session_pin,
+    DropMessage, MESSAGE_DROP_DATABASE, client_close, client_end, drop_database, schedule, session_borrow,
     session_settle,
 )
 from proxy.dataplane._state cimport (
@@ -26,13 +27,13 @@ from proxy.dataplane._state cimport (
 from proxy.dataplane._virtual cimport virtual_align, virtual_pinned, virtual_resetting, virtual_sent, virtual_text, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._frontend cimport Frontend, frontend_owed, frontend_peek, frontend_step
-from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, owed_count, owed_request
+from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, OWED_REFUSED, owed_count, owed_request
 from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
 from proxy.shm._fields cimport (
     EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
 )
 from proxy.shm._segment cimport ring_push, shm_wake, word_add
-from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_TRANSACTION_END, lex_database
+from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, lex_database
 
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
@@ -153,6 +154,29 @@ cdef Py_ssize_t _effects(Relay_ *r, Client *c, const uint8_t *at, Py_ssize_t siz
     return 0 if text != NULL and virtual_sent(r, c, text, True) else -1
 
 
+cdef bint _refuse(
+    Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size, uint32_t *argument,
+) noexcept nogil:
+    """A whole Query that the pool's policy refuses: something goes in its place that the server refuses, so that the error comes
+    in its order and with all that an error does; only its words are ours."""
+    cdef uint8_t message[13]
+    cdef Statement *text = NULL
+    cdef int reason
+    if c.fe.touches & LEX_EFFECTS:
+        text = virtual_text(r, c, at + 5, size - 6 if at[size - 1] == 0 else size - 5)
+    reason = pins_refused(c, c.fe.touches, NULL if text == NULL else text.effects)
+    if text != NULL:
+        statement_drop(&r.statements, text)
+    if reason == 0:
+        return False
+    memcpy(&message[0], b"Q\x00\x00\x00\x0cREFUSED\x00", 13)
+    if iobuf_put(&r.scratch, run, at - run) < 0 or iobuf_put(&r.scratch, &message[0], 13) < 0:
+        c.server.ch.broken = 1
+    c.fe.touches = 0
+    argument[0] = OWED_REFUSED + <uint32_t>reason
+    return True
+
+
 cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept nogil:
     """The messages in `buf`; what cannot go on yet becomes the tail."""
     cdef View v
@@ -233,11 +257,16 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
         elif c.fe.begins:
             done = PREPARED_UNCHANGED
             argument = 0
+            r.text = NULL
             if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
                 done = prepared_begin(r, c, kind, run, v.at, size, &argument)
             elif kind == p.QUERY and c.fe.ends:
+                r.text = v.at + 5
+                r.text_size = size - 6
                 if c.server.replaying and c.fe.touches & (LEX_TRANSACTION_END | UNREADABLE):
                     done = PREPARED_HOLD
+                elif c.pool.refused and _refuse(r, c, run, v.at, size, &argument):
+                    done = size
                 elif c.fe.touches & (LEX_EFFECTS | PREPARED_SQL) and (c.names.count or c.names.n_changes):
                     done = prepared_query(r, c, run, v.at, size)
                     if done >= 0:
@@ -255,7 +284,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 elif v.end - v.at < 6 or v.at[5] != 0:
                     virtual_pinned(c, PINS)          # its Bind has pinned, perhaps before what is to end such pins
                     if c.named_effects:
-                        session_pin(r, c, SETTING)
+                        pins_cause(r, c, SETTING, NULL, 0)
             if done == PREPARED_HOLD:
                 c.fe = before
                 c.hold = 1
@@ -270,6 +299,8 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             if not c.busy:
                 c.busy = 1
                 c.sent_at = r.now
+                if c.pin != NULL:
+                    pins_work(r, c)
                 if not resumed:
                     c.asked_at = r.now
             if kind == p.SYNC:
@@ -297,7 +328,9 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             if c.fe.touches & FORGETS:
                 prepared_unsure(c.server)
             if c.fe.touches & PINS:
-                session_pin(r, c, c.fe.touches)
+                pins_cause(r, c, c.fe.touches, r.text, r.text_size)
+            if c.fe.touches & LEX_ENDS and c.pin != NULL:
+                c.pin.ending = 1
             if c.fe.touches & LEX_DROP_DATABASE:
                 _database_goes(r, c)
         v.at += size

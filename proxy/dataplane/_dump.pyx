@@ -5,9 +5,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport strlen
 
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_put
+from proxy.dataplane._events cimport EVENT_DUMP
 from proxy.dataplane._mailbox cimport letter_new, mail_put
 from proxy.dataplane._pool cimport pool_longest_waiter
-from proxy.dataplane._session cimport EVENT_DUMP
 from proxy.dataplane._state cimport CLIENT_WAITING, Client, Letter, Link, Pool, Relay_, SERVER_IDLE, Server, server_of_age
 from proxy.pgsql._owed cimport owed_count
 from proxy.shm._segment cimport limit_get
@@ -80,7 +80,7 @@ cdef void dump_clients(Relay_ *r, int64_t request) noexcept nogil:
         row[10] = c.tls_on
         row[11] = owed_count(&c.server.be.owed) if c.server != NULL else 0
         row[12] = c.pid
-        row[13] = _ms(r.now, c.pinned_at) if c.pins else -1
+        row[13] = _ms(r.now, c.pin.since) if c.pin != NULL else -1
         row += CLIENT_WIDTH
         n += 1
         iobuf_put(&text, <uint8_t*>c.about, c.about_size)

@@ -8,13 +8,15 @@ has left.
 from libc.stdint cimport uint64_t
 
 from proxy._reasons cimport CloseReason
+from proxy.dataplane._events cimport EVENT_DRAINED, EVENT_POOL_EMPTY, tell
+from proxy.dataplane._pins cimport pins_later, pins_soon
 from proxy.dataplane._pool cimport pool_dequeue, pool_longest_idle, pool_longest_waiter, target_longest_idle
 from proxy.dataplane._session cimport (
-    EVENT_DRAINED, EVENT_POOL_EMPTY, client_close, client_end, client_quiet, client_refuse, pool_grow, server_close, server_gone,
-    session_settle, target_give_up, target_serve, tell,
+    client_close, client_end, client_quiet, client_refuse, pool_grow, server_close, server_gone, session_audit, session_settle,
+    target_give_up, target_serve,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Line, Link, Pool, Relay_, SERVER_IDLE, Server, Target,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Line, Link, Pin, Pool, Relay_, SERVER_IDLE, Server, Target,
     chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
 )
 from proxy.pgsql._owed cimport owed_count
@@ -175,6 +177,18 @@ cdef void _old_clients(Relay_ *r) noexcept nogil:
             session_settle(r, c.server)      # pinned, but between transactions
 
 
+cdef void _pinned(Relay_ *r) noexcept nogil:
+    cdef Link *at = r.pinned.next
+    cdef Client *c
+    while at != &r.pinned:
+        c = (<Pin*>at).client
+        at = at.next
+        if pins_later(r, c):
+            session_audit(r, c, True)
+        elif pins_soon(r, c):
+            session_audit(r, c, False)
+
+
 cdef void _drain(Relay_ *r) noexcept nogil:
     cdef Link *at = r.clients.next
     cdef Client *c
@@ -203,5 +217,6 @@ cdef void janitor(Relay_ *r) noexcept nogil:
     for i in range(r.n_lines):
         _idle_clients(r, &r.lines[i])
     _old_clients(r)
+    _pinned(r)
     if r.draining:
         _drain(r)

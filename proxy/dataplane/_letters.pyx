@@ -12,14 +12,14 @@ from proxy._reasons cimport CloseReason
 from proxy._wire cimport iobuf_len
 from proxy.dataplane._chan cimport chan_close, chan_keep, chan_send
 from proxy.dataplane._dump cimport dump_clients, dump_pools, dump_servers
+from proxy.dataplane._events cimport EVENT_CLIENT_CLOSED, tell
 from proxy.dataplane._janitor cimport janitor_targets
 from proxy.dataplane._mailbox cimport letter_free, mail_take
 from proxy.dataplane._poller cimport poller_add
 from proxy.dataplane._pool cimport pool_add, pool_free, pool_new, pool_open_failed
 from proxy.dataplane._session cimport (
-    CancelMessage, DropMessage, EVENT_CLIENT_CLOSED, MESSAGE_CANCEL, MESSAGE_DROP_DATABASE, client_end, drop_database, pool_grow,
+    CancelMessage, DropMessage, MESSAGE_CANCEL, MESSAGE_DROP_DATABASE, client_end, drop_database, pool_grow,
     pool_opening_ended, schedule, server_close, server_free, session_cancel, session_cancel_done, session_settle, target_serve,
-    tell,
 )
 from proxy.dataplane._state cimport (
     CLIENT_WAITING, Client, Letter, Line, Link, Pool, Relay_, SERVER_HELD, Server, Target, chan_of_place, client_of_age,

@@ -21,11 +21,12 @@ from libc.string cimport memchr, memcmp
 
 from proxy._reasons cimport PinReason
 from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
+from proxy.dataplane._pins cimport pins_refused
 from proxy.dataplane._state cimport Client, Relay_, Server
 from proxy.dataplane._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
-    OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED,
+    OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED,
     owed_count, owed_request,
 )
 from proxy.pgsql._statements cimport (
@@ -34,10 +35,9 @@ from proxy.pgsql._statements cimport (
     statement_drop, statement_intern, statement_name, statement_share,
 )
 from proxy.sql._effects cimport effects_read
-from proxy.sql._lex cimport LEX_EFFECTS, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
+from proxy.sql._lex cimport LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
 
 cdef enum Bounds_:
-    PER_SERVER = 256             # statements kept prepared on one server: the one used longest ago makes room
     TEXT_BYTES = 256             # a longer Query is not looked at for DEALLOCATE and EXECUTE
 
 cdef uint64_t PINS = 0xFFFFFFFF
@@ -81,7 +81,7 @@ cdef bint _prepare(Relay_ *r, Server *s, Statement *st, bint own) noexcept nogil
     if known != NULL and not own and (known.confirmed or known.sent == s.batch):
         known.used = s.batch
         return True
-    if known == NULL and s.known.count >= PER_SERVER:
+    if known == NULL and s.known.count >= s.pool.max_prepared:
         old = known_oldest(&s.known, s.batch)
         if old:
             known_remove(&s.known, old)
@@ -174,7 +174,7 @@ cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *
     st = _interned(r, c, at + skip, size - skip)
     if st == NULL:
         return PREPARED_FAILED
-    c.fe.touches = st.touches
+    c.fe.touches = st.touches & ~(PINS | LEX_ENDS)   # what it does, it does when it runs: see _portal
     if c.fe.name_size == 0:
         statement_drop(&r.statements, c.unnamed)
         c.unnamed = st
@@ -235,7 +235,10 @@ cdef bint _ours(const uint8_t *name, Py_ssize_t n) noexcept nogil:
 
 cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexcept nogil:
     """A Bind: what does its portal run? NULL: not known."""
-    c.fe.touches = 0 if st == NULL else st.touches & PINS
+    c.fe.touches = 0 if st == NULL else st.touches & (PINS | LEX_ENDS)
+    if c.fe.touches:
+        r.text = &st.data[0]
+        r.text_size = <const uint8_t*>memchr(&st.data[0], 0, st.size) - &st.data[0]
     if at[5] == 0:               # the unnamed one
         if c.portal != NULL:
             statement_drop(&r.statements, c.portal)
@@ -246,6 +249,22 @@ cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexce
             c.portal = st
     elif st == NULL or st.effects != NULL:
         c.named_effects = 1
+
+
+cdef bint _refused(Client *c, const Statement *st, uint32_t *argument) noexcept nogil:
+    """Does the pool's policy let this run?"""
+    cdef int reason = 0 if st == NULL else pins_refused(c, st.touches, st.effects)
+    if reason:
+        c.fe.touches = 0
+        argument[0] = OWED_REFUSED + <uint32_t>reason
+    return reason != 0
+
+
+cdef Py_ssize_t _nobody(Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at) noexcept nogil:
+    """The message with the name of a statement that does not exist."""
+    cdef uint8_t name[STATEMENT_NAME_BYTES]
+    cdef Py_ssize_t n = statement_name(0, &name[0])
+    return _renamed(r, c, kind, at, &name[0], n) if _put(r, run, at - run) else PREPARED_FAILED
 
 
 cdef Py_ssize_t prepared_begin(
@@ -283,6 +302,8 @@ cdef Py_ssize_t prepared_begin(
             s.unnamed = 0
             return PREPARED_UNCHANGED
         if kind == p.BIND:
+            if _refused(c, c.unnamed, argument):
+                return _nobody(r, c, kind, run, at)
             _portal(r, c, at, c.unnamed)
         return _use_unnamed(r, c, run, at)
     state = _look(c, s, name, c.fe.name_size, &st)
@@ -297,13 +318,14 @@ cdef Py_ssize_t prepared_begin(
         if names_change(&c.names, &r.statements, name, c.fe.name_size, NULL, s.batch) < 0:
             return PREPARED_FAILED
         argument[0] = OWED_OWN
-        n = statement_name(0, &ours[0])
-        return _renamed(r, c, kind, at, &ours[0], n) if _put(r, run, at - run) else PREPARED_FAILED
+        return _nobody(r, c, kind, run, at)
     if st != NULL and (st.meaning != c.meaning or st.flags & PRIVATE or virtual_unsure(c)):
         st = _restated(r, c, name, c.fe.name_size, st)
         if st == NULL:
             return PREPARED_FAILED
     if kind == p.BIND:
+        if _refused(c, st, argument):
+            return _nobody(r, c, kind, run, at)
         _portal(r, c, at, st)
     if not _put(r, run, at - run) or (st != NULL and not _prepare(r, s, st, False)):
         return PREPARED_FAILED
@@ -423,7 +445,8 @@ cdef void prepared_lost(Relay_ *r, Client *c, Server *s) noexcept nogil:
     for i in range(s.be.owed.n_lost):
         argument = s.be.owed.lost[i]
         if argument & OWED_EFFECT:
-            virtual_lost(r, c)
+            if argument == OWED_EFFECT:
+                virtual_lost(r, c)
         elif argument & OWED_GONE:
             s.uncertain = 1
         elif argument & OWED_UNNAMED:

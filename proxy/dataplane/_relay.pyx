@@ -20,6 +20,10 @@ from proxy.dataplane._audit cimport PROXY_DEBUGGING, audit
 from proxy.dataplane._chan cimport chan_close, chan_init
 from proxy.dataplane._client cimport client_visit
 from proxy.dataplane._dump cimport CLIENT_COLUMNS, POOL_COLUMNS, SERVER_COLUMNS
+from proxy.dataplane._events cimport (
+    EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
+    EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED,
+)
 from proxy.dataplane._janitor cimport janitor
 from proxy.dataplane._letters cimport (
     MAIL_CANCEL, MAIL_CANCEL_DONE, MAIL_CANCEL_TO, MAIL_CLIENT, MAIL_DRAIN, MAIL_DUMP, MAIL_ENDPOINT_GONE, MAIL_KILL,
@@ -30,11 +34,7 @@ from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail
 from proxy.dataplane._poller cimport Happening, POLLER_EVENTS, poller_add, poller_create, poller_wait
 from proxy.dataplane._pool cimport pool_free
 from proxy.dataplane._server cimport server_visit
-from proxy.dataplane._session cimport (
-    EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
-    EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED, client_close, schedule, server_close,
-    server_gone,
-)
+from proxy.dataplane._session cimport client_close, schedule, server_close, server_gone
 from proxy.dataplane._state cimport (
     Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, chan_of_place, list_empty, list_init, list_remove,
     server_of_age,
@@ -233,6 +233,7 @@ cdef class Relay:
         list_init(&r.cleanups)
         list_init(&r.held)
         list_init(&r.parting)
+        list_init(&r.pinned)
         list_init(&r.graves)
         params_init(&r.params)
         statements_init(&r.statements, &r.params)
@@ -450,7 +451,7 @@ cdef class Relay:
             elif m.kind == EVENT_SERVER_FATAL:
                 out.append(("server_fatal", m.a, m.b, text))
             elif m.kind == EVENT_PINNED:
-                out.append(("pinned", m.a, m.b, m.c))
+                out.append(("pinned", m.a, m.b, m.c, text))
             elif m.kind == EVENT_UNPINNED:
                 out.append(("unpinned", m.a, m.b, m.c / 1000))
             elif m.kind == EVENT_REFUSED:

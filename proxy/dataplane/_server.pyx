@@ -11,10 +11,11 @@ from libc.string cimport memcmp
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport FORWARD, IoBuf, NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_free, iobuf_len, load_u32, store_u32
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._events cimport EVENT_REFUSED, EVENT_SERVER_FATAL, tell
+from proxy.dataplane._pins cimport pins_answer, pins_answered, pins_cause, pins_end
 from proxy.dataplane._prepared cimport prepared_answered, prepared_error, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
-    EVENT_REFUSED, EVENT_SERVER_FATAL, client_end, schedule, server_close, server_gone, server_lost, session_cancel_now,
-    session_pin, session_settle, session_unpin, session_unsettle, tell,
+    client_end, schedule, server_close, server_gone, server_lost, session_cancel_now, session_settle, session_unsettle,
 )
 from proxy.dataplane._state cimport Client, Relay_, SERVER_CLEANUP, SERVER_IDLE, SERVER_PARTING, Server, list_append
 from proxy.dataplane._virtual cimport (
@@ -23,9 +24,10 @@ from proxy.dataplane._virtual cimport (
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
-from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_REPLAY, owed_argument, owed_count
+from proxy.pgsql._owed cimport OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_REFUSED, OWED_REPLAY, owed_argument, owed_count
 from proxy.pgsql._params cimport ParamSet, params_drop, params_share, params_with
 from proxy.pgsql._settings cimport settings_reportable
+from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
 from proxy.shm._fields cimport (
     EP_BYTES_TO_CLIENTS, EP_QUERY_DATABASE_RESPONSE_LATENCY, EP_QUERY_RESPONSE_LATENCY, TG_BYTES_FROM_SERVERS,
     TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, TG_QUERY_DATABASE_RESPONSE_LATENCY,
@@ -93,11 +95,15 @@ cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
             c.asking = 0
             if c.asked != NULL:              # an error instead of a row
                 virtual_given_up(r, c)
-                session_pin(r, c, SETTING)
+                pins_cause(r, c, SETTING, NULL, 0)
+    elif s.be.owed.answered == OWED_AUDIT:
+        s.errored = 0
+        if c != NULL:
+            pins_answered(r, c)
     elif s.stirred or s.errored or s.be.owed.answered == OWED_EFFECT:
         virtual_ready(r, c, s)
     if c != NULL and c.unpin and not open and not s.stirred:
-        session_unpin(r, c, c.unpin)
+        pins_end(r, c, c.unpin)
         c.unpin = 0
     if s.cancel_later:
         session_cancel_now(r, s)
@@ -143,14 +149,15 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
     cdef bint ours
     cdef bint refused = False                # a replay of ours
     cdef uint64_t pins
+    cdef Statement *text
     cdef Client *c = s.client
     v.at = buf
     v.end = buf + n
     while v.at < v.end:
         kind = s.be.kind or v.at[0]
         if s.be.kind == 0 and not _whole(&v) and (
-            (kind == p.DATA_ROW and owed_argument(&s.be.owed) == OWED_ASK)
-            or (kind == p.ERROR_RESPONSE and owed_argument(&s.be.owed) == OWED_REPLAY)
+            (kind == p.DATA_ROW and (owed_argument(&s.be.owed) == OWED_ASK or owed_argument(&s.be.owed) == OWED_AUDIT))
+            or (kind == p.ERROR_RESPONSE and owed_argument(&s.be.owed) > OWED_EFFECT)
         ):
             step = NEED_DATA
             break
@@ -167,9 +174,14 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                 _ready(r, s)
             elif kind == p.COMMAND_COMPLETE:
                 if (s.stirred or s.be.owed.answered == OWED_EFFECT) and s.be.owed.answered != OWED_REPLAY:
+                    text = c.flights[0].text if c != NULL and c.n_flights else NULL
+                    if text != NULL:
+                        statement_share(&r.statements, text)
                     pins = virtual_complete(r, c, s, v.at + 5, size - 6)
                     if pins and c != NULL:
-                        session_pin(r, c, pins)
+                        pins_cause(r, c, pins, NULL if text == NULL else &text.data[0], 0 if text == NULL else text.size)
+                    if text != NULL:
+                        statement_drop(&r.statements, text)
             elif kind == p.PARAMETER_STATUS:
                 ours = (s.replaying and owed_argument(&s.be.owed) == OWED_REPLAY) or (
                     c != NULL and virtual_conceals(c, s, v.at, size)
@@ -188,14 +200,16 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     prepared_answered(r, c, s)
             elif kind == p.PORTAL_SUSPENDED:
                 if s.be.owed.answered:
-                    session_pin(r, c, virtual_suspended(r, c, s))
+                    pins_cause(r, c, virtual_suspended(r, c, s), NULL, 0)
             elif kind == p.DATA_ROW:
                 if s.be.owed.answered == OWED_ASK and c != NULL and c.asked != NULL:
                     if not virtual_answer(r, c, s, v.at, size):
-                        session_pin(r, c, SETTING)
+                        pins_cause(r, c, SETTING, NULL, 0)
+                elif s.be.owed.answered == OWED_AUDIT and c != NULL and c.pin != NULL:
+                    pins_answer(r, c, v.at, size)
             elif kind == p.COPY_BOTH_RESPONSE:
                 if c != NULL:
-                    session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_REPLICATION)
+                    pins_cause(r, c, <uint64_t>1 << <int>PinReason.PIN_REPLICATION, NULL, 0)
             elif kind == p.ERROR_RESPONSE:
                 s.errored = 1
                 if s.be.owed.answered == OWED_REPLAY:
@@ -208,10 +222,16 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                 if s.be.fatal:
                     tell(r, EVENT_SERVER_FATAL, s.pool.id, s.id, 0, v.at, size)
                 elif s.be.owed.in_doubt and c != NULL:
-                    session_pin(r, c, <uint64_t>1 << <int>PinReason.PIN_COPY_IN_DOUBT)
+                    pins_cause(r, c, <uint64_t>1 << <int>PinReason.PIN_COPY_IN_DOUBT, NULL, 0)
                 elif c == NULL and owed_count(&s.be.owed) == 0 and not s.be.owed.skipping:
                     unasked = True
-                if (
+                if c != NULL and s.be.ends and s.be.owed.answered >= OWED_REFUSED and not s.be.fatal:
+                    _to_client(c, run, v.at)
+                    chan_send(
+                        &c.ch, r.refusals[s.be.owed.answered - OWED_REFUSED], r.refusal_size[s.be.owed.answered - OWED_REFUSED],
+                    )
+                    run = v.at + size
+                elif (
                     c != NULL and s.be.ends and step == FORWARD and (c.names.count or c.names.n_changes)
                     and _in_its_words(c, s, run, v.at, size)
                 ):

@@ -4,22 +4,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from proxy.dataplane._state cimport Chan, Client, Letter, Pool, Relay_, Server, Target
 
-# letters from the relay to the front
-cdef enum Event_:
-    EVENT_OPEN = 1
-    EVENT_CANCEL = 2
-    EVENT_CLIENT_CLOSED = 3
-    EVENT_SERVER_CLOSED = 4
-    EVENT_SERVER_FATAL = 5
-    EVENT_PINNED = 6
-    EVENT_DUMP = 7
-    EVENT_DRAINED = 8
-    EVENT_LOG = 9
-    EVENT_FORGET = 10            # what was learnt about this pool's server no longer holds
-    EVENT_POOL_EMPTY = 11        # neither clients nor servers for a minute
-    EVENT_UNPINNED = 12
-    EVENT_REFUSED = 13           # a server would not take a client's settings: its ErrorResponse
-
 cdef enum Message_:
     MESSAGE_CANCEL = 1           # between workers: CancelMessage
     MESSAGE_DROP_DATABASE = 2    # DropMessage
@@ -36,13 +20,11 @@ cdef struct DropMessage:
     int target
     char database[64]
 
-cdef void tell(Relay_ *r, int kind, int64_t a, int64_t b, int64_t c, const void *text, Py_ssize_t n) noexcept nogil
 cdef void schedule(Relay_ *r, Chan *ch) noexcept nogil
 
 cdef bint session_borrow(Relay_ *r, Client *c) noexcept nogil
 cdef void session_settle(Relay_ *r, Server *s) noexcept nogil
-cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil
-cdef void session_unpin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil
+cdef void session_audit(Relay_ *r, Client *c, bint thorough) noexcept nogil
 cdef void session_cancel_now(Relay_ *r, Server *s) noexcept nogil
 cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size, uint64_t heard) noexcept nogil
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil

@@ -19,17 +19,18 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, strcmp, strlen
 
-from proxy._reasons cimport CloseReason, PinReason
+from proxy._reasons cimport CloseReason
 from proxy._wire cimport iobuf_free, iobuf_len, store_u32
 from proxy.dataplane._chan cimport chan_close, chan_half_close, chan_send, chan_unsent
-from proxy.dataplane._mailbox cimport letter_free, letter_new, letter_text, mail_put
+from proxy.dataplane._events cimport EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_FORGET, EVENT_OPEN, EVENT_SERVER_CLOSED, tell
+from proxy.dataplane._pins cimport pins_ask, pins_forget, pins_rest, pins_soon
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
     pool_should_yield, pool_take_idle, target_longest_idle,
 )
-from proxy.dataplane._virtual cimport virtual_ask, virtual_attach, virtual_free, virtual_pinned, virtual_unsure
+from proxy.dataplane._virtual cimport virtual_ask, virtual_attach, virtual_free, virtual_unsure
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Letter, Pool, REFUSE_NEXT, REFUSE_NONE,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Pool, REFUSE_NEXT, REFUSE_NONE,
     Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, SERVER_PARTING, Server, Target, linked, list_append, list_empty,
     list_remove,
 )
@@ -42,7 +43,7 @@ from proxy.shm._fields cimport (
     EP_BORROW_TIMEOUTS, EP_CANCELS_DROPPED, EP_CANCELS_FORWARDED, EP_CLIENT_CLOSES, EP_CLIENTS_WAITING,
     EP_DATABASE_CONNECTIONS_BORROW_LATENCY, EP_TRANSACTIONS, TG_CLOSES, TG_DATABASE_CONNECTIONS,
     TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION,
-    TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, TG_DATABASE_CONNECTIONS_WITH_TLS, TG_PINS, WK_EVENTS_DROPPED,
+    TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, TG_DATABASE_CONNECTIONS_WITH_TLS,
 )
 from proxy.shm._segment cimport (
     histogram_add, longest_want, permit_give, permit_take, shm_wake, want_set, word_add,
@@ -54,19 +55,6 @@ cdef enum Limits_:
     VACATE_MS = 5000             # PostgreSQL waits so long for the sessions of a database that is dropped or copied
     PARTING_MS = 2000            # for the database to close a connection it was told to
     CANCELS_PER_SERVER = 4       # under way at once: more would tell the database nothing new
-
-
-cdef void tell(Relay_ *r, int kind, int64_t a, int64_t b, int64_t c, const void *text, Py_ssize_t n) noexcept nogil:
-    """An event for the front. Without memory it is dropped and counted: the front can live without any single one but OPEN."""
-    cdef Letter *letter = letter_new(kind)
-    if letter == NULL or (n and letter_text(letter, text, n) < 0):
-        letter_free(letter)
-        word_add(r.wk + WK_EVENTS_DROPPED, 1)
-        return
-    letter.a = a
-    letter.b = b
-    letter.c = c
-    mail_put(&r.outbox, r.event_fd, letter)
 
 
 cdef void schedule(Relay_ *r, Chan *ch) noexcept nogil:
@@ -173,6 +161,10 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
     if c.pins or c.unnamed_kept:
         if c.expired:
             client_end(r, c, c.expired)
+            return
+        pins_rest(r, c)
+        if pins_soon(r, c):
+            session_audit(r, c, False)
         return
     _detach(r, s)
     _transaction_over(r, c)
@@ -181,6 +173,16 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         list_append(&r.held, &s.place)
     else:
         server_free(r, s)
+
+
+cdef void session_audit(Relay_ *r, Client *c, bint thorough) noexcept nogil:
+    """Between two transactions of a pinned client: is anything left of what has pinned?"""
+    cdef Server *s = c.server
+    if (
+        s != NULL and s.state == SERVER_BUSY and _provably_idle(s) and c.fe.kind == 0 and not c.unsynced and not c.resume
+        and c.asked == NULL and not c.unnamed_kept
+    ):
+        pins_ask(r, c, s, thorough)
 
 
 cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
@@ -330,40 +332,6 @@ cdef void target_give_up(Relay_ *r, Target *t, uint64_t idle_for) noexcept nogil
                 server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
             return
         server_close(r, s, CloseReason.SERVER_PERMIT_WANTED, NULL)
-
-
-# ---------------------------------------------------------------- pins
-
-cdef void session_pin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil:
-    """`reasons`: bits by PinReason. The first one is logged, each counts once per client."""
-    cdef int i
-    cdef uint64_t fresh = reasons & ~c.pins & 0xFFFFFFFFULL
-    cdef bint first = c.pins == 0
-    virtual_pinned(c, reasons)
-    if fresh == 0 or c.server == NULL:
-        return
-    c.pins |= fresh
-    for i in range(1, PinReason.PIN_REASON_COUNT):
-        if fresh >> i & 1:
-            word_add(c.pool.target.tg + TG_PINS + i, 1)
-            if first:
-                first = False
-                c.pinned_at = r.now
-                tell(r, EVENT_PINNED, c.slot, c.server.id, i, NULL, 0)
-    if not c.server.pinned:
-        c.server.pinned = 1
-        word_add(c.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, 1)
-
-
-cdef void session_unpin(Relay_ *r, Client *c, uint64_t reasons) noexcept nogil:
-    """What had pinned is gone."""
-    c.pins &= ~reasons
-    if c.pins or c.server == NULL or not c.server.pinned:
-        return
-    c.server.pinned = 0
-    word_add(c.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, -1)
-    tell(r, EVENT_UNPINNED, c.slot, c.server.id, <int64_t>((r.now - c.pinned_at) // 1000000), NULL, 0)
-    c.pinned_at = 0
 
 
 # ---------------------------------------------------------------- cancel
@@ -548,6 +516,7 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
     word_add(c.ep + EP_CLIENT_CLOSES + reason, 1)
     tell(r, EVENT_CLIENT_CLOSED, c.slot, reason, c.endpoint | (<int64_t>c.tls_on << 32), c.about, c.about_size)
     chan_close(&c.ch)
+    pins_forget(r, c)
     params_drop(&r.params, c.told)
     c.told = NULL
     virtual_free(r, c)

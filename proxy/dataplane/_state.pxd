@@ -89,6 +89,23 @@ cdef struct Flight:              # a request under way whose text changes the vi
     uint8_t of_query             # ends with ReadyForQuery; else an Execute
     uint64_t may_unpin           # bit per PinReason: nothing sent since could have caused it anew
 
+cdef struct Pin:                 # what a pinned client's pin is about
+    Link place                   # first; Relay.pinned
+    Client *client
+    uint64_t since
+    uint64_t rests_since         # its server has nothing to do since then; 0: it has
+    uint64_t rested              # … so long in earlier rests
+    uint64_t asked               # bit per PinReason: those that the audit under way may end
+    uint64_t gone                # … and those of which it has found nothing
+    uint64_t audited_at          # the last thorough one
+    uint64_t next_audit          # not before
+    uint32_t audits
+    uint8_t in_vain              # in a row
+    uint8_t ending               # a text went by behind which what has pinned may be gone
+    uint8_t reason               # PinReason: the first
+    int digest_size
+    uint8_t digest[480]          # of the text that pinned first
+
 cdef struct Client:
     Chan ch                      # first: a Chan* of a client is a Client*
     Link place                   # Pool.waiting or Relay.closing, by state; else on no list
@@ -132,12 +149,12 @@ cdef struct Client:
     Statement *unnamed
     Names names                  # of its prepared statements
     uint64_t pins                # bit per PinReason
+    Pin *pin                     # NULL: not pinned, or no memory to say more
     uint64_t *ep                 # counters of its endpoint
     uint64_t connected_at        # all times: monotonic, nanoseconds
     uint64_t active_at
     uint64_t asked_at            # when the request under way arrived
     uint64_t sent_at             # when it went to the server
-    uint64_t pinned_at
     uint64_t idle_timeout        # 0: none
     Line *line
     uint64_t life_ends           # 0: never
@@ -232,6 +249,10 @@ cdef struct Pool:
     uint64_t borrow_timeout
     uint64_t idle_timeout
     uint64_t life
+    uint64_t audit_after         # 0: never
+    uint64_t ignored             # bit per PinReason that does not pin here
+    uint64_t refused             # … whose statements are refused
+    uint32_t max_prepared        # statements kept prepared on one server
     char database[64]
 
 # ---------------------------------------------------------------- letters: between the front and the relay thread
@@ -287,6 +308,7 @@ cdef struct Relay_:
     Link cleanups
     Link held
     Link parting
+    Link pinned
     Link graves
     Pool **pools
     int n_pools                  # size of the array; NULL where no pool is
@@ -298,8 +320,12 @@ cdef struct Relay_:
     ParamTable params
     StatementTable statements
     IoBuf scratch                # a visit's bytes in translation
+    const uint8_t *text          # of the Query or Bind at hand, for pins; NULL: not at hand
+    Py_ssize_t text_size
     uint8_t *errors[64]          # by CloseReason: the ErrorResponse that tells it to a client
     int error_size[64]
+    uint8_t *refusals[32]        # by PinReason: the ErrorResponse where pin_policy refuses it
+    int refusal_size[32]
     uint8_t draining
     uint8_t stopping
     uint8_t drained_told

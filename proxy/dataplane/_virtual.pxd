@@ -21,6 +21,7 @@ cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil
 cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil
 cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil
 
+cdef bint virtual_wonder(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n) noexcept nogil
 cdef void virtual_given_up(Relay_ *r, Client *c) noexcept nogil
 cdef bint virtual_resetting(const Client *c) noexcept nogil
 cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil

@@ -33,19 +33,20 @@ from proxy.pgsql._statements cimport (
     statement_drop, statement_intern,
 )
 from proxy.sql._effects cimport (
-    EFFECT_ASK, EFFECT_DEALLOCATE, EFFECT_DEALLOCATE_ALL, EFFECT_DISCARD_ALL, EFFECT_RESET, EFFECT_RESET_ALL,
-    EFFECT_ROLLBACK_TO, EFFECT_SET, Effect, effects_next, effects_read,
+    EFFECT_ASK, EFFECT_DEALLOCATE, EFFECT_DEALLOCATE_ALL, EFFECT_DISCARD_ALL, EFFECT_DISCARD_SEQUENCES, EFFECT_RESET,
+    EFFECT_RESET_ALL, EFFECT_ROLLBACK_TO, EFFECT_SET, Effect, effects_next, effects_read,
 )
 
 cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
 cdef uint64_t ALL = 0xFFFFFFFF
 cdef uint64_t FUNCTION = <uint64_t>1 << <int>PinReason.PIN_FUNCTION
+cdef uint64_t SEQUENCE = <uint64_t>1 << <int>PinReason.PIN_SEQUENCE
 cdef uint64_t PREPARED = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
 # what DISCARD ALL leaves nothing of
 cdef uint64_t DISCARDED = (
     SETTING | PREPARED | <uint64_t>1 << <int>PinReason.PIN_ROLE | <uint64_t>1 << <int>PinReason.PIN_PREPARED_PROTOCOL
     | <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT | <uint64_t>1 << <int>PinReason.PIN_CURSOR
-    | <uint64_t>1 << <int>PinReason.PIN_LISTEN | <uint64_t>1 << <int>PinReason.PIN_SEQUENCE
+    | <uint64_t>1 << <int>PinReason.PIN_LISTEN | SEQUENCE
     | <uint64_t>1 << <int>PinReason.PIN_ADVISORY_LOCK | <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK
 )
 # … and after which only this client is known to be clean, not the server
@@ -321,6 +322,8 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t 
         known_free(&s.known)
         s.uncertain = 0
         c.unpin |= PREPARED & may_unpin
+    elif e.kind == EFFECT_DISCARD_SEQUENCES:
+        c.unpin |= SEQUENCE & may_unpin
     else:                        # EFFECT_UNKNOWN; with a name: RESET ALL does not take that one back
         return FUNCTION if e.name_size else SETTING
     _changed(r, c)
@@ -443,6 +446,11 @@ cdef bint virtual_ask(Relay_ *r, Client *c, Server *s) noexcept nogil:
         sent = True
     iobuf_free(&query)
     return sent
+
+
+cdef bint virtual_wonder(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    """The setting `name` was changed and nobody saw by what: its value is to be asked for. False without memory."""
+    return _put(r, &c.asked, name, n, b"", 0)
 
 
 cdef void virtual_given_up(Relay_ *r, Client *c) noexcept nogil:

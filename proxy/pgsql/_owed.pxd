@@ -32,6 +32,8 @@ cdef enum OwedArgument_:
     OWED_EFFECT = 0x80000000     # of a Query or Execute: what it runs changes the virtual session
     OWED_REPLAY = 0x80000001     # of a Query of ours: settings for what comes behind it
     OWED_ASK = 0x80000002        # of a Query of ours: its one row is read
+    OWED_AUDIT = 0x80000003      # … about what is left of the session
+    OWED_REFUSED = 0x80000100    # of a Query or Bind that the server will refuse, + PinReason: the error is in our words
     OWED_OWN = 0x40000000        # of a Parse or Close: the client's own, not one of ours in front of a Bind
     OWED_UNNAMED = 0x20000000    # of a Parse: the unnamed statement
     OWED_GONE = 0x10000000       # of a Close of ours: if it is skipped, the statement is still there

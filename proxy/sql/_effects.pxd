@@ -13,6 +13,7 @@ cpdef enum EffectKind:
     EFFECT_ROLLBACK_TO = 7       # … to what they were at a savepoint
     EFFECT_DEALLOCATE = 8        # the prepared statement `name` is gone
     EFFECT_DEALLOCATE_ALL = 9
+    EFFECT_DISCARD_SEQUENCES = 10
 
 cdef enum:
     LIST_MARK = 1                # in front of each element of a value that was given as a list

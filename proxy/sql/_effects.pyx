@@ -638,6 +638,8 @@ cdef void _statement(Scan *s, IoBuf *name, IoBuf *value) noexcept nogil:
     elif _take(s, b"discard", 7):
         if _is(s, b"all", 3):
             _plain(s, EFFECT_DISCARD_ALL)
+        elif _is(s, b"sequences", 9):
+            _plain(s, EFFECT_DISCARD_SEQUENCES)
     elif _take(s, b"deallocate", 10):
         back = s[0]
         if _take(s, b"prepare", 7) and s.t.kind == K_END:
