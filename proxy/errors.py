@@ -33,6 +33,7 @@ __all__ = [
     "NoCredentials",
     "NoReadOnlyTarget",
     "NoReadWriteTarget",
+    "PinRefused",
     "ProtocolViolation",
     "ProxyError",
     "QueryCanceled",
@@ -384,6 +385,17 @@ class SessionStateLost(ProxyError):
 
     sqlstate, errno, mysql_sqlstate = "08006", 1158, "08S01"
     pg = "the settings of the session could not be restored on another database connection"
+
+
+class PinRefused(ProxyError):
+    """`reason`: the name of a PinReason."""
+
+    sqlstate, errno, mysql_sqlstate, severity = "0A000", 1235, "42000", "ERROR"
+    pg = "this statement would bind the session to one database connection, which is not allowed here ({reason})"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason=reason)
+        self.hint = f"pin_policy.{reason} in the proxy's configuration decides that."
 
 
 class QueryCanceled(ProxyError):

@@ -114,6 +114,9 @@ class TargetGroup:
     connection_borrow_timeout: float = 120.0  # seconds
     init_query: str = ""
     session_pinning_filters: tuple[str, ...] = ()
+    pin_policy: tuple[tuple[str, str], ...] = ()  # reason, "ignore" or "refuse"; those that pin are not here
+    pin_audit_after: float = 5.0  # seconds; 0: never
+    max_prepared_statements: int = 256  # on one server connection
     connect_timeout: float = 15.0  # seconds, dial + TLS + login
     server_idle_timeout: float = 300.0  # seconds: what "idle" means for max_idle_connections_percent
     server_life: float = 86400.0  # seconds

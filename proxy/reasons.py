@@ -6,7 +6,7 @@ Source of the published texts: spec of RDS Proxy's log messages (docs/reference.
 
 from proxy._reasons import CloseReason, ConnectFailure, PinReason
 
-__all__ = ["CloseReason", "ConnectFailure", "PinReason", "text"]
+__all__ = ["CloseReason", "ConnectFailure", "PinReason", "name", "pin_reason", "text"]
 
 # two tables: members of different enums with the same number are one dictionary key
 _CLOSED: dict[CloseReason, str] = {
@@ -27,3 +27,12 @@ def text(reason: CloseReason | PinReason) -> str:
     """The published sentence for `reason`, or its name in words where none is published."""
     published = _PINNED.get(reason) if isinstance(reason, PinReason) else _CLOSED.get(reason)
     return published or reason.name.removeprefix("PIN_").replace("_", " ").lower()
+
+
+def name(reason: PinReason) -> str:
+    """As configuration, metrics and views write it: advisory_lock."""
+    return reason.name.removeprefix("PIN_").lower()
+
+
+def pin_reason(written: str) -> PinReason:
+    return PinReason[f"PIN_{written.upper()}"]

@@ -260,9 +260,10 @@ class Checker:
         if idle is not None and idle > group.max_connections_percent:
             text = f"must be at most max_connections_percent, which is {group.max_connections_percent}"
             self._error((*loc, "max_idle_connections_percent"), idle, text, (*loc, "max_connections_percent"))
-        if group.session_pinning_filters and proxy.engine_family is EngineFamily.POSTGRESQL:
-            text = "pinning filters exist for MYSQL only; remove the key"
-            self._error((*loc, "session_pinning_filters"), group.session_pinning_filters, text, (*at, "engine_family"))
+        if group.session_pinning_filters and group.pin_policy.setting == "refuse":
+            text = 'and pin_policy.setting = "refuse" say different things; remove one of them'
+            given = group.session_pinning_filters
+            self._error((*loc, "session_pinning_filters"), given, text, (*loc, "pin_policy", "setting"))
 
     def _server_tls(self, at: Loc, proxy: ProxySection) -> None:
         group, loc = proxy.target_group, (*at, "target_group")

@@ -160,6 +160,26 @@ class AuthSection(Section):
     )
 
 
+Policy = Literal["pin", "ignore", "refuse"]
+
+
+def _policy(about: str) -> Any:
+    return key("pin", f"{about}.", example="pin")
+
+
+class PinPolicySection(Section):
+    setting: Policy = _policy("A setting changed in a way that only the server knows")
+    prepared_sql: Policy = _policy("SQL's `PREPARE` and `EXECUTE`")
+    temporary_object: Policy = _policy("Temporary tables and other temporary objects")
+    cursor: Policy = _policy("`DECLARE … WITH HOLD`")
+    listen: Policy = _policy("`LISTEN`")
+    load: Policy = _policy("`LOAD`")
+    sequence: Policy = _policy("`nextval`, `setval`, `currval`, `lastval`")
+    advisory_lock: Policy = _policy("Advisory locks of the session")
+    do_block: Policy = _policy("`DO` blocks")
+    function: Policy = _policy("Functions whose state no statement takes back: `setseed`, `dblink_connect` …")
+
+
 class TargetGroupSection(Section):
     targets: list[AddressText] = key(
         [],
@@ -222,10 +242,33 @@ class TargetGroupSection(Section):
     )
     session_pinning_filters: list[Literal["EXCLUDE_VARIABLE_SETS"]] = key(
         [],
-        "Statements that do not pin although they change the session (MYSQL only).",
+        "`EXCLUDE_VARIABLE_SETS`: a SET that cannot be tracked does not pin; the same as"
+        ' `pin_policy.setting = "ignore"`.',
         rds="SessionPinningFilters",
         default_text="none",
         example=["EXCLUDE_VARIABLE_SETS"],
+    )
+    pin_policy: PinPolicySection = key(
+        PinPolicySection(),
+        'What becomes of a statement that would pin its client to a database connection. "ignore": it runs and does'
+        ' not pin (you know that what it leaves behind is harmless). "refuse": it is answered with an error.',
+        example={},
+    )
+    pin_audit_after: float = key(
+        5.0,
+        "A pinned client that rests for this long has its database connection asked whether anything is left of what"
+        " had pinned; if not, it is pinned no longer. 0: never.",
+        ge=0,
+        le=_DAY,
+        unit="seconds",
+        example=5,
+    )
+    max_prepared_statements: int = key(
+        256,
+        "Statements kept prepared on one database connection; the one used longest ago makes room.",
+        ge=1,
+        le=100_000,
+        example=256,
     )
     sslmode: ServerSslMode = key(
         SslMode.PREFER, "TLS towards the database; libpq's six modes with libpq's meaning.", example="prefer"

@@ -14,7 +14,7 @@ from typing import Any
 from proxy.control import addresses
 from proxy.control.config import Config
 from proxy.control.problems import ConfigError, ConfigErrors, Loc, toml_path
-from proxy.control.schema import MAX_ENDPOINTS, MAX_TARGETS, AuthSection, ProxySection
+from proxy.control.schema import MAX_ENDPOINTS, MAX_TARGETS, AuthSection, ProxySection, TargetGroupSection
 from proxy.control.secrets import SecretValue
 from proxy.model import (
     ClientPasswordAuthType,
@@ -158,10 +158,20 @@ def _target_group(config: Config, number: int, proxy: ProxySection, slots: Mappi
         connection_borrow_timeout=group.connection_borrow_timeout,
         init_query=group.init_query.strip(),
         session_pinning_filters=tuple(group.session_pinning_filters),
+        pin_policy=_pin_policy(group),
+        pin_audit_after=group.pin_audit_after,
+        max_prepared_statements=group.max_prepared_statements,
         connect_timeout=group.connect_timeout,
         server_idle_timeout=group.server_idle_timeout,
         server_life=group.server_life,
     )
+
+
+def _pin_policy(group: TargetGroupSection) -> tuple[tuple[str, str], ...]:
+    chosen = {name: str(policy) for name, policy in group.pin_policy if policy != "pin"}
+    if group.session_pinning_filters:
+        chosen["setting"] = "ignore"
+    return tuple(chosen.items())
 
 
 def _credentials(proxy: ProxySection, secrets: Mapping[str, SecretValue]) -> Iterator[Credential]:

@@ -8,7 +8,7 @@ from proxy._wire cimport IoBuf, iobuf_free, iobuf_put
 from proxy.dataplane._events cimport EVENT_DUMP
 from proxy.dataplane._mailbox cimport letter_new, mail_put
 from proxy.dataplane._pool cimport pool_longest_waiter
-from proxy.dataplane._state cimport CLIENT_WAITING, Client, Letter, Link, Pool, Relay_, SERVER_IDLE, Server, server_of_age
+from proxy.dataplane._state cimport CLIENT_WAITING, Client, Letter, Link, Pin, Pool, Relay_, SERVER_IDLE, Server, server_of_age
 from proxy.pgsql._owed cimport owed_count
 from proxy.shm._segment cimport limit_get
 
@@ -24,11 +24,15 @@ POOL_COLUMNS = (
     "pool_id", "target", "clients", "waiting", "idle", "servers", "opening", "failures", "longest_wait_ms", "paused", "limit",
     "held", "gen",
 )
+PIN_COLUMNS = (
+    "slot", "server_id", "pool_id", "pins", "pinned_ms", "held_ms", "audits", "backend_pid", "queries",
+)
 
 cdef enum Widths_:
     CLIENT_WIDTH = 14
     SERVER_WIDTH = 15
     POOL_WIDTH = 13
+    PIN_WIDTH = 9
 
 
 cdef int64_t _ms(uint64_t now, uint64_t since) noexcept nogil:
@@ -156,3 +160,41 @@ cdef void dump_pools(Relay_ *r, int64_t request) noexcept nogil:
         iobuf_put(&text, <uint8_t*>&q.database[0], strlen(&q.database[0]))
         iobuf_put(&text, b"\n", 1)
     _post(r, request, 2, rows, n, &text)
+
+
+cdef void dump_pins(Relay_ *r, int64_t request) noexcept nogil:
+    """held_ms: how long the database connection has waited for its client since it is pinned."""
+    cdef int64_t *rows = <int64_t*>malloc((r.n_servers + 1) * PIN_WIDTH * sizeof(int64_t))
+    cdef int64_t *row = rows
+    cdef IoBuf text
+    cdef Link *at = r.pinned.next
+    cdef Pin *pin
+    cdef Client *c
+    cdef uint8_t digest[512]
+    cdef int i
+    cdef int64_t n = 0
+    _empty(&text)
+    while at != &r.pinned and rows != NULL and n < r.n_servers:
+        pin = <Pin*>at
+        at = at.next
+        c = pin.client
+        if c.server == NULL:
+            continue
+        row[0] = c.slot
+        row[1] = c.server.id
+        row[2] = c.pool.id
+        row[3] = <int64_t>c.pins
+        row[4] = _ms(r.now, pin.since)
+        row[5] = <int64_t>(pin.rested // 1000000) + _ms(r.now, pin.rests_since)
+        row[6] = pin.audits
+        row[7] = c.server.backend_pid
+        row[8] = <int64_t>c.queries
+        row += PIN_WIDTH
+        n += 1
+        for i in range(pin.digest_size):
+            digest[i] = pin.digest[i] if pin.digest[i] >= 0x20 else 0x20     # of a quoted name
+        iobuf_put(&text, <uint8_t*>c.about, c.about_size)
+        iobuf_put(&text, b"", 1)
+        iobuf_put(&text, &digest[0], pin.digest_size)
+        iobuf_put(&text, b"\n", 1)
+    _post(r, request, 3, rows, n, &text)

@@ -16,8 +16,8 @@ from proxy.dataplane._session cimport (
     target_give_up, target_serve,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Line, Link, Pin, Pool, Relay_, SERVER_IDLE, Server, Target,
-    chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Line, Link, Pin, Pool, Relay_, SERVER_IDLE, Server,
+    Target, chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
 )
 from proxy.pgsql._owed cimport owed_count
 from proxy.shm._fields cimport EP_BORROW_TIMEOUTS, EP_CLIENTS_WAITING

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset, strncpy
 from proxy._reasons cimport CloseReason
 from proxy._wire cimport iobuf_len
 from proxy.dataplane._chan cimport chan_close, chan_keep, chan_send
-from proxy.dataplane._dump cimport dump_clients, dump_pools, dump_servers
+from proxy.dataplane._dump cimport dump_clients, dump_pins, dump_pools, dump_servers
 from proxy.dataplane._events cimport EVENT_CLIENT_CLOSED, tell
 from proxy.dataplane._janitor cimport janitor_targets
 from proxy.dataplane._mailbox cimport letter_free, mail_take
@@ -22,7 +22,7 @@ from proxy.dataplane._session cimport (
     pool_opening_ended, schedule, server_close, server_free, session_cancel, session_cancel_done, session_settle, target_serve,
 )
 from proxy.dataplane._state cimport (
-    CLIENT_WAITING, Client, Letter, Line, Link, Pool, Relay_, SERVER_HELD, Server, Target, chan_of_place, client_of_age,
+    CLIENT_WAITING, Client, Letter, Line, Link, Pool, Relay_, SERVER_HELD, Server, Target, Terms, chan_of_place, client_of_age,
     list_append, list_empty, list_init, server_of_age,
 )
 from proxy.dataplane._virtual cimport virtual_begin, virtual_free
@@ -76,7 +76,8 @@ cdef bint _room_for_slot(Relay_ *r, int slot) noexcept nogil:
 
 cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
     """a: id, b: target slot, c: max_idle, d: gen and whether the init_query is opaque, x: borrow timeout, y: idle timeout, z: life,
-    text: database."""
+    text: database, p: Terms."""
+    cdef Terms *terms = <Terms*>m.p
     cdef Pool *q
     cdef Server *s
     cdef int gen = <int>(m.d >> 1)
@@ -94,6 +95,10 @@ cdef void _mail_pool(Relay_ *r, Letter *m) noexcept nogil:
     q.borrow_timeout = seconds(m.x)
     q.idle_timeout = seconds(m.y)
     q.life = seconds(m.z)
+    q.audit_after = terms.audit_after
+    q.ignored = terms.ignored
+    q.refused = terms.refused
+    q.max_prepared = terms.max_prepared
     strncpy(&q.database[0], <char*>m.text, 63)
     q.init_opaque = m.d & 1
     if q.gen != gen:
@@ -255,6 +260,7 @@ cdef void letters_read(Relay_ *r) noexcept nogil:
         following = m.next
         if m.kind == MAIL_POOL:
             _mail_pool(r, m)
+            free(m.p)
         elif m.kind == MAIL_CLIENT:
             _mail_client(r, m)
         elif m.kind == MAIL_SERVER:
@@ -319,6 +325,8 @@ cdef void letters_read(Relay_ *r) noexcept nogil:
                 dump_clients(r, m.a)
             elif m.b == 1:
                 dump_servers(r, m.a)
+            elif m.b == 3:
+                dump_pins(r, m.a)
             else:
                 dump_pools(r, m.a)
         elif m.kind == MAIL_SERVE:

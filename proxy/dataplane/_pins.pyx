@@ -10,7 +10,7 @@ An audit is a request of the proxy's own, between two of the client's: what the 
 ended by an answer that came before (`Pin.asked`).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr
 

@@ -17,7 +17,7 @@ ours has a Close in front, which makes it succeed whatever was there.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memcmp
 
 from proxy._reasons cimport PinReason
 from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
@@ -26,13 +26,13 @@ from proxy.dataplane._state cimport Client, Relay_, Server
 from proxy.dataplane._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
-    OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED,
-    owed_count, owed_request,
+    OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_STATEMENT, OWED_SWALLOW,
+    OWED_UNNAMED, owed_count, owed_request,
 )
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, Known, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS, Statement,
     known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_look, names_of, names_put,
-    statement_drop, statement_intern, statement_name, statement_share,
+    statement_drop, statement_intern, statement_name, statement_share, statement_text_size,
 )
 from proxy.sql._effects cimport effects_read
 from proxy.sql._lex cimport LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
@@ -107,13 +107,11 @@ cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t 
     cdef uint8_t flags = <uint8_t>(
         (STD_STRINGS if c.fe.std_strings else 0) | (ASCII_SAFE if c.fe.ascii_safe else 0) | (PRIVATE if unsure else 0)
     )
-    cdef const uint8_t *nul
     cdef Py_ssize_t size
     cdef Statement *st = statement_intern(&r.statements, body, n, flags, NULL if unsure else c.meaning, &fresh)
     if st == NULL or not fresh:
         return st
-    nul = <const uint8_t*>memchr(&st.data[0], 0, st.size)
-    size = <Py_ssize_t>st.size if nul == NULL else nul - &st.data[0]
+    size = statement_text_size(st)
     lex_start(&c.fe.lex, POSTGRESQL, c.fe.std_strings, c.fe.ascii_safe)
     lex_feed(&c.fe.lex, &st.data[0], size)
     st.touches = lex_end(&c.fe.lex)
@@ -238,7 +236,7 @@ cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexce
     c.fe.touches = 0 if st == NULL else st.touches & (PINS | LEX_ENDS)
     if c.fe.touches:
         r.text = &st.data[0]
-        r.text_size = <const uint8_t*>memchr(&st.data[0], 0, st.size) - &st.data[0]
+        r.text_size = statement_text_size(st)
     if at[5] == 0:               # the unnamed one
         if c.portal != NULL:
             statement_drop(&r.statements, c.portal)

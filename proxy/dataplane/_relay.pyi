@@ -1,13 +1,19 @@
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxy.net._tls import TlsSession
-from proxy.reasons import CloseReason
+from proxy.reasons import CloseReason, PinReason
 from proxy.shm._segment import Segment
 
 class Relay:
     running: bool
-    def __init__(self, segment: Segment, worker: int, errors: Mapping[CloseReason, bytes] | Mapping[int, bytes]) -> None: ...
+    def __init__(
+        self,
+        segment: Segment,
+        worker: int,
+        errors: Mapping[CloseReason, bytes] | Mapping[int, bytes],
+        refusals: Mapping[int, bytes] = ...,
+    ) -> None: ...
     def run(self) -> None: ...
     def pool(
         self,
@@ -21,6 +27,10 @@ class Relay:
         database: str,
         gen: int,
         init_opaque: bool = False,
+        audit_after: float = 0,
+        ignored: Iterable[PinReason] = (),
+        refused: Iterable[PinReason] = (),
+        max_prepared: int = 256,
     ) -> None: ...
     def pool_remove(self, pool_id: int) -> None: ...
     def limit(self, target_slot: int, limit: int) -> None: ...

@@ -19,7 +19,7 @@ from proxy._wire cimport iobuf_free
 from proxy.dataplane._audit cimport PROXY_DEBUGGING, audit
 from proxy.dataplane._chan cimport chan_close, chan_init
 from proxy.dataplane._client cimport client_visit
-from proxy.dataplane._dump cimport CLIENT_COLUMNS, POOL_COLUMNS, SERVER_COLUMNS
+from proxy.dataplane._dump cimport CLIENT_COLUMNS, PIN_COLUMNS, POOL_COLUMNS, SERVER_COLUMNS
 from proxy.dataplane._events cimport (
     EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
     EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED,
@@ -36,7 +36,7 @@ from proxy.dataplane._pool cimport pool_free
 from proxy.dataplane._server cimport server_visit
 from proxy.dataplane._session cimport client_close, schedule, server_close, server_gone
 from proxy.dataplane._state cimport (
-    Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, chan_of_place, list_empty, list_init, list_remove,
+    Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, Terms, chan_of_place, list_empty, list_init, list_remove,
     server_of_age,
 )
 from proxy.net._tls cimport TlsSession
@@ -176,7 +176,9 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
     m = mail_take(&r.inbox)
     while m != NULL:
         following = m.next
-        if m.p != NULL:
+        if m.p != NULL and m.kind == MAIL_POOL:
+            free(m.p)
+        elif m.p != NULL:
             chan_close(<Chan*>m.p)
             if m.kind == MAIL_CLIENT:
                 free((<Client*>m.p).about)
@@ -197,6 +199,8 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
     free(r.slots)
     for i in range(64):
         free(r.errors[i])
+    for i in range(32):
+        free(r.refusals[i])
     close(r.epoll_fd)
     close(r.mail_fd)
     close(r.event_fd)
@@ -206,13 +210,14 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
 
 @cython.no_gc_clear           # the segment must outlive the relay's last look at it
 cdef class Relay:
-    """The front thread's door to the relay thread. `errors`: ErrorResponse by CloseReason; CLOSE_NONE means "canceled"."""
+    """The front thread's door to the relay thread. `errors`: ErrorResponse by CloseReason; CLOSE_NONE means "canceled". `refusals`:
+    by PinReason."""
 
     cdef Relay_ *r
     cdef Segment segment
     cdef public bint running
 
-    def __cinit__(self, Segment segment not None, int worker, dict errors not None):
+    def __cinit__(self, Segment segment not None, int worker, dict errors not None, dict refusals=None):
         cdef Relay_ *r
         cdef int i
         if segment.shm.targets > 64:
@@ -251,6 +256,15 @@ cdef class Relay:
                 raise MemoryError
             memcpy(r.errors[i], <const uint8_t*>text, len(text))
             r.error_size[i] = len(text)
+        for reason, text in (refusals or {}).items():
+            i = int(reason)
+            if not 0 <= i < 32 or not isinstance(text, bytes):
+                raise ValueError(f"refusals[{reason!r}]")
+            r.refusals[i] = <uint8_t*>malloc(len(text) + 1)
+            if r.refusals[i] == NULL:
+                raise MemoryError
+            memcpy(r.refusals[i], <const uint8_t*>text, len(text))
+            r.refusal_size[i] = len(text)
         r.epoll_fd = poller_create()
         r.mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         r.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -289,16 +303,25 @@ cdef class Relay:
         return 0
 
     def pool(self, int pool_id, int target_slot, *, double borrow_timeout, double idle_timeout, double life, int max_idle,
-             str database, int gen, bint init_opaque=False):
+             str database, int gen, bint init_opaque=False, double audit_after=0, ignored=(), refused=(),
+             uint32_t max_prepared=256):
         """Creates or updates a pool. A new `gen` makes its present connections close as they come free. Seconds.
 
         `init_opaque`: what the pool's init_query set at the login of its connections is not known, so a RESET leaves them unlike
-        the others."""
+        the others. `audit_after`: of rest, 0 is never; `ignored`, `refused`: PinReasons."""
+        cdef Terms *terms
         if pool_id < 0 or not 0 <= target_slot < self.r.shm.targets:
             raise ValueError(f"pool {pool_id}, target {target_slot}")
+        terms = <Terms*>calloc(1, sizeof(Terms))
+        if terms == NULL:
+            raise MemoryError
+        terms.audit_after = seconds(audit_after)
+        terms.ignored = _bits(ignored)
+        terms.refused = _bits(refused)
+        terms.max_prepared = max_prepared
         self._post(
             MAIL_POOL, pool_id, target_slot, max_idle, <int64_t>gen << 1 | init_opaque, database.encode(), borrow_timeout,
-            idle_timeout, life,
+            idle_timeout, life, terms,
         )
 
     def pool_remove(self, int pool_id):
@@ -418,7 +441,7 @@ cdef class Relay:
         self._post(MAIL_ENDPOINT_GONE, endpoint)
 
     def dump(self, int request_id, str what):
-        self._post(MAIL_DUMP, request_id, ("clients", "servers", "pools").index(what))
+        self._post(MAIL_DUMP, request_id, ("clients", "servers", "pools", "pins").index(what))
 
     def stop(self):
         """Ends `run()`."""
@@ -472,22 +495,31 @@ cdef class Relay:
         return out
 
 
+cdef uint64_t _bits(reasons) except? 0:
+    cdef uint64_t bits = 0
+    for reason in reasons:
+        bits |= <uint64_t>1 << int(reason)
+    return bits
+
+
 cdef list _about(bytes text):
     """[peer, user, database, application]"""
     return [part.decode("utf-8", "replace") for part in text.split(b"\0")]
 
 
 cdef list _rows(int64_t what, int64_t *numbers, int64_t n, bytes text):
-    columns = (CLIENT_COLUMNS, SERVER_COLUMNS, POOL_COLUMNS)[what]
+    columns = (CLIENT_COLUMNS, SERVER_COLUMNS, POOL_COLUMNS, PIN_COLUMNS)[what]
     cdef Py_ssize_t width = len(columns)
     cdef Py_ssize_t i, j
     out = []
-    abouts = text.split(b"\n") if what == 0 else []
+    abouts = text.split(b"\n")
     for i in range(n):
         row = {columns[j]: numbers[i * width + j] for j in range(width)}
         if what == 0:
             row.update(zip(("peer", "user", "database", "application"), _about(abouts[i])))
         elif what == 2:
-            row["database"] = text.split(b"\n")[i].decode("utf-8", "replace")
+            row["database"] = abouts[i].decode("utf-8", "replace")
+        elif what == 3:
+            row.update(zip(("peer", "user", "database", "application", "digest"), _about(abouts[i])))
         out.append(row)
     return out

@@ -27,7 +27,7 @@ from proxy.pgsql._backend cimport backend_step
 from proxy.pgsql._owed cimport OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_REFUSED, OWED_REPLAY, owed_argument, owed_count
 from proxy.pgsql._params cimport ParamSet, params_drop, params_share, params_with
 from proxy.pgsql._settings cimport settings_reportable
-from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
+from proxy.pgsql._statements cimport Statement, statement_drop, statement_share, statement_text_size
 from proxy.shm._fields cimport (
     EP_BYTES_TO_CLIENTS, EP_QUERY_DATABASE_RESPONSE_LATENCY, EP_QUERY_RESPONSE_LATENCY, TG_BYTES_FROM_SERVERS,
     TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, TG_QUERY_DATABASE_RESPONSE_LATENCY,
@@ -179,7 +179,7 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                         statement_share(&r.statements, text)
                     pins = virtual_complete(r, c, s, v.at + 5, size - 6)
                     if pins and c != NULL:
-                        pins_cause(r, c, pins, NULL if text == NULL else &text.data[0], 0 if text == NULL else text.size)
+                        pins_cause(r, c, pins, NULL if text == NULL else &text.data[0], statement_text_size(text))
                     if text != NULL:
                         statement_drop(&r.statements, text)
             elif kind == p.PARAMETER_STATUS:

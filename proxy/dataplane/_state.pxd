@@ -226,6 +226,12 @@ cdef struct Target:
     uint8_t wanting              # our want word in shared memory is set
     uint64_t *tg                 # counters
 
+cdef struct Terms:               # of a pool, on its way to the relay
+    uint64_t audit_after
+    uint64_t ignored
+    uint64_t refused
+    uint32_t max_prepared
+
 cdef struct Pool:
     Link idle                    # last used first: the oldest idle ones get old enough to be closed
     Link waiting                 # clients, first come first served

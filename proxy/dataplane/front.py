@@ -23,6 +23,7 @@ from proxy.errors import (
     EndpointRemoved,
     IdleClientTimeout,
     KilledByOperator,
+    PinRefused,
     ProtocolViolation,
     QueryCanceled,
     ServerLost,
@@ -30,7 +31,8 @@ from proxy.errors import (
 )
 from proxy.model import EngineFamily, Proxy, Snapshot, Target
 from proxy.pgsql.messages import error_response, parse_error
-from proxy.reasons import CloseReason, PinReason, text
+from proxy.reasons import CloseReason, PinReason, pin_reason, text
+from proxy.reasons import name as name_of
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,11 @@ def relay_errors() -> dict[CloseReason, bytes]:
         CloseReason.CLIENT_STATE_LOST: error_response(SessionStateLost()),
         CloseReason.CLOSE_NONE: error_response(QueryCanceled()),
     }
+
+
+def relay_refusals() -> dict[PinReason, bytes]:
+    """What a client is told whose statement pin_policy refuses."""
+    return {reason: error_response(PinRefused(name_of(reason))) for reason in PinReason}
 
 
 class Front:
@@ -145,6 +152,10 @@ class Front:
             database=printable(pool.key.database),
             gen=pool.generation,
             init_opaque=not of_init_query(group.init_query, b"")[1],
+            audit_after=group.pin_audit_after,
+            ignored=[pin_reason(reason) for reason, policy in group.pin_policy if policy == "ignore"],
+            refused=[pin_reason(reason) for reason, policy in group.pin_policy if policy == "refuse"],
+            max_prepared=group.max_prepared_statements,
         )
 
     # ------------------------------------------------------------ limits of targets
@@ -202,8 +213,8 @@ class Front:
                 self._on_server_closed(pool_id, server_id, CloseReason(reason), detail)
             case ("server_fatal", _, server_id, error):
                 log.warning("The database ended a connection: %s", parse_error(error[5:]), extra={"server": server_id})
-            case ("pinned", slot, server_id, reason):
-                self._on_pinned(slot, server_id, PinReason(reason))
+            case ("pinned", slot, server_id, reason, digest):
+                self._on_pinned(slot, server_id, PinReason(reason), digest.decode("utf-8", "replace"))
             case ("unpinned", slot, server_id, seconds):
                 self._on_unpinned(slot, server_id, seconds)
             case ("refused", _, server_id, slot, error):
@@ -251,14 +262,16 @@ class Front:
         words = f"{text(reason)} ({detail})" if detail else text(reason)
         self.journal.note(logging.INFO, "The database connection closed. Reason: %s", words, server=server_id)
 
-    def _on_pinned(self, slot: int, server_id: int, reason: PinReason) -> None:
+    def _on_pinned(self, slot: int, server_id: int, reason: PinReason, digest: str) -> None:
         guest = self.doorman.guests.get(slot)
         self.journal.note(
             logging.WARNING,
             "The client session was pinned to the database connection [dbConnection=%d] for the remainder of the "
-            "session. The proxy can't reuse this connection until the session ends. Reason: %s",
+            "session. The proxy can't reuse this connection until the session ends. Reason: %s%s [pinReason=%s]",
             server_id,
             text(reason),
+            f' Digest: "{digest}".' if digest else "",
+            name_of(reason),
             endpoint=guest.gate.name if guest else "",
             client=self.doorman.pid(slot),
             server=server_id,
@@ -313,8 +326,8 @@ class Front:
         return self.snapshot.drain_timeout if self.snapshot is not None else 0.0
 
     async def _dump(self, what: str) -> list[dict[str, Any]]:
-        if what not in ("clients", "servers", "pools"):
-            raise ValueError(f"there are clients, servers and pools, but no {what}")
+        if what not in ("clients", "servers", "pools", "pins"):
+            raise ValueError(f"there are clients, servers, pools and pins, but no {what}")
         request = self._next_dump
         self._next_dump += 1
         self._dumps[request] = answer = self.loop.create_future()
@@ -330,15 +343,17 @@ class Front:
 
     def _complete(self, what: str, row: dict[str, Any]) -> None:
         """What only the front knows."""
-        guest = self.doorman.guests.get(row["slot"]) if what == "clients" else None
+        guest = self.doorman.guests.get(row["slot"]) if what in ("clients", "pins") else None
         pool = guest.pool if guest is not None else None
-        if what == "clients":
+        if what in ("clients", "pins"):
             row["id"] = self.doorman.pid(row["slot"])
             row["endpoint"] = guest.gate.name if guest is not None else ""
         elif 0 <= row["pool_id"] < self.pools.size:
             pool = self.pools[row["pool_id"]]
         if what == "servers":
             row["id"], row["pid"] = row["server_id"], row["backend_pid"]
+        if what == "pins":
+            row["pid"] = row["backend_pid"]
         if what == "pools":
             row["borrowed"] = row["servers"] - row["idle"]
         if pool is not None:

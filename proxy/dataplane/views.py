@@ -25,7 +25,7 @@ def in_words(what: str, row: dict[str, Any]) -> None:
         if name in row:
             row[name] = bool(row[name])
     if "pins" in row:
-        row["pins"] = pin_names(row["pins"])
+        row["reasons" if what == "pins" else "pins"] = pin_names(row.pop("pins"))
     if "tx_status" in row:
         row["tx_status"] = chr(row["tx_status"]) if row["tx_status"] else None  # I, T or E, as in ReadyForQuery
     if what == "clients":

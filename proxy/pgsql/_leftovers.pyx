@@ -104,8 +104,8 @@ cdef int leftovers_ask(uint64_t pins, bint settings, IoBuf *out) noexcept nogil:
 cdef bint leftovers_answer(
     const uint8_t *row, Py_ssize_t n, uint64_t *left, const uint8_t **names, Py_ssize_t *size,
 ) noexcept nogil:
-    """The whole DataRow with the answer: `left`, what is there; `names`, of changed settings, comma between them. False if it is none
-    that could be meant."""
+    """The whole DataRow with the answer: `left`, what is there; `names`, of changed settings, comma between them. False if it is
+    none that could be meant."""
     cdef Reader d = reader(row + 5, n - 5)
     cdef const uint8_t *value
     cdef int32_t length

@@ -1,6 +1,7 @@
 # Prepared statements, made independent of the server connection they were prepared on. See _statements.pyx.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr
 
 from proxy.pgsql._params cimport ParamSet, ParamTable
 from proxy.sql._effects cimport Effects
@@ -81,6 +82,15 @@ cdef Statement *statement_intern(
 ) noexcept nogil
 cdef void statement_share(StatementTable *t, Statement *s) noexcept nogil
 cdef void statement_drop(StatementTable *t, Statement *s) noexcept nogil
+
+cdef inline Py_ssize_t statement_text_size(const Statement *s) noexcept nogil:
+    """Of its text: the types of its parameters are behind it, or nothing is."""
+    cdef const uint8_t *nul = NULL
+    if s == NULL:
+        return 0
+    nul = <const uint8_t*>memchr(&s.data[0], 0, s.size)
+    return <Py_ssize_t>s.size if nul == NULL else nul - &s.data[0]
+
 cdef Py_ssize_t statement_name(uint32_t id, uint8_t *name) noexcept nogil
 
 cdef NameState names_look(

@@ -188,8 +188,8 @@ FIELDS: tuple[Field, ...] = (
     _field("bytes_to_servers", _T, _C, _RELAY, "Bytes sent to the database, before TLS", unit="bytes"),
     Field("closes", _T, _C, _RELAY, "Database connections closed, by reason", labels=Labels.CLOSE_REASON),
     Field("pins", _T, _C, _RELAY, "Sessions pinned to a database connection, by reason", labels=Labels.PIN_REASON),
-    Field("pins_ended", _T, _C, _RELAY, "Pins whose cause was gone before the session, by reason", labels=Labels.PIN_REASON),
-    Field("pins_ignored", _T, _C, _RELAY, "Sessions that pin_policy let go on unpinned, by reason", labels=Labels.PIN_REASON),
+    Field("pins_ended", _T, _C, _RELAY, "Pins that ended before their session, by reason", labels=Labels.PIN_REASON),
+    Field("pins_ignored", _T, _C, _RELAY, "Statements that pin_policy let pass, by reason", labels=Labels.PIN_REASON),
     Field("pins_refused", _T, _C, _RELAY, "Requests that pin_policy refused, by reason", labels=Labels.PIN_REASON),
     Field(
         "pinned_idle_microseconds",

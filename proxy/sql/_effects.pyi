@@ -13,6 +13,7 @@ class EffectKind(IntEnum):
     EFFECT_ROLLBACK_TO = 7
     EFFECT_DEALLOCATE = 8
     EFFECT_DEALLOCATE_ALL = 9
+    EFFECT_DISCARD_SEQUENCES = 10
 
 def effects(text: bytes, std_strings: bool = True) -> list[tuple[EffectKind, int, str, bytes]]: ...
 def statements(text: bytes, std_strings: bool = True) -> int: ...

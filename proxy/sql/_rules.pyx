@@ -401,6 +401,8 @@ cdef void rules_token(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) no
             word = W_INTO
     elif word == W_INTO and prev == W_INSERT:
         word = W_INSERT_INTO
+    elif word == W_DROP and prev == W_END:   # ON COMMIT DROP
+        r.mask |= LEX_ENDS
     r.prev = word
     r.hot = head != H_REST or word != W_NONE or r.call != 0
 

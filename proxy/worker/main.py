@@ -63,9 +63,10 @@ class WorkerContext:
 
 def build(segment: Segment, index: int) -> tuple[RelayThread, FrontLike]:
     from proxy.dataplane._relay import Relay
-    from proxy.dataplane.front import Front, relay_errors
+    from proxy.dataplane.front import Front, relay_errors, relay_refusals
 
-    relay = Relay(segment, index, {int(reason): message for reason, message in relay_errors().items()})
+    errors = {int(reason): message for reason, message in relay_errors().items()}
+    relay = Relay(segment, index, errors, {int(reason): message for reason, message in relay_refusals().items()})
     return relay, Front(WorkerContext(segment, index, relay))
 
 

@@ -6,7 +6,8 @@ the client must see, and how things stand then; the cancel requests that `cancel
 
 `by` in a turn names another client of the same pool. `settings` is what the file's client began its session with, and
 `others.NAME.settings` what another one did. What the proxy asks for itself is written `Replay name=value -name …`
-(`inside`: without a transaction) and `Ask name …`; the answers `Replayed` and `Answered value …` are no client's.
+(`inside`: without a transaction), `Ask name …` and `Audit reason …`; the answers `Replayed`, `Answered value …` and
+`Audited reason …` are no client's.
 """
 
 import re
@@ -27,7 +28,7 @@ from tests.harness.spoken import by_client, by_server
 FILES = sorted(Path(__file__).parent.glob("pgsql/*/*.toml"))
 TURN = {"by", "client", "sees", "server", "expect"}
 FILE = {"title", "turn", "pool", "told", "settings", "others"}
-OURS = ("Replayed", "Answered")
+OURS = ("Replayed", "Answered", "Audited")
 EXPECT = {"to_client", "server_conn", "client_conn", "pinned", "owed", "cancels"}
 _OWN_NAME = re.compile(rb"slw_([0-9a-f]+)")
 

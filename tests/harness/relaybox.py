@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from proxy.dataplane._relay import Relay
-from proxy.reasons import CloseReason, ConnectFailure
+from proxy.reasons import CloseReason, ConnectFailure, PinReason
 from proxy.shm._segment import Segment
 from tests.harness import messages as m
 
@@ -51,6 +51,7 @@ _SQLSTATES = {
     CloseReason.ENDPOINT_REMOVED: ("57P01", "FATAL"),
     CloseReason.CLIENT_STATE_LOST: ("08006", "FATAL"),
 }
+REFUSALS: dict[int, bytes] = {int(reason): m.error("0A000", reason.name) for reason in PinReason}
 ERRORS: dict[int, bytes] = {
     reason: m.error(state, reason.name, severity) for reason, (state, severity) in _SQLSTATES.items()
 }
@@ -269,7 +270,7 @@ class RelayBox:
 
     def __enter__(self) -> Self:
         self.segment = Segment(self._workers)
-        self.relay = Relay(self.segment, 0, ERRORS)
+        self.relay = Relay(self.segment, 0, ERRORS, REFUSALS)
         self._thread = threading.Thread(target=self.relay.run, name="relay")
         self._thread.start()
         self.relay.limit(0, self._limit)

@@ -4,7 +4,9 @@ The words behind a name are its fields, the interesting ones first; quotes as in
 `half` and `rest` in front of a message are its two halves; `raw 5100` are bytes in hexadecimal.
 
 The proxy's own requests: `Replay work_mem=1MB search_path=[a][b] -role` sets two and resets one, in a transaction of
-its own unless `inside` stands in front; `Ask a b` asks for values. Answers: `Replayed 'SET|RESET'`, `Answered 1MB`.
+its own unless `inside` stands in front; `Ask a b` asks for values; `Audit listen cursor` what is left of these (`Audit
+thorough listen` for changed settings, too). Answers: `Replayed 'SET|RESET'`, `Answered 1MB`, `Audited listen
+settings=a,b`.
 """
 
 import re
@@ -12,6 +14,8 @@ import shlex
 import struct
 from collections.abc import Callable
 
+from proxy.pgsql._leftovers import LeftoversDoor
+from proxy.reasons import pin_reason
 from tests.harness import messages as m
 
 
@@ -20,8 +24,8 @@ def _words(text: str) -> list[str]:
 
 
 def _named(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    pairs = dict(w.split("=", 1) for w in words if re.match(r"(portal|limit)=", w))
-    return [w for w in words if not re.match(r"(portal|limit)=", w)], pairs
+    pairs = dict(w.split("=", 1) for w in words if re.match(r"(portal|limit|settings)=", w))
+    return [w for w in words if not re.match(r"(portal|limit|settings)=", w)], pairs
 
 
 def _bind(*words: str) -> bytes:
@@ -55,6 +59,20 @@ def _ask(*names: str) -> bytes:
     return m.query("SELECT " + ",".join(f"pg_catalog.current_setting('{name}',true)" for name in names))
 
 
+_AUDITED = ("advisory_lock", "temporary_object", "listen", "cursor", "prepared_sql", "prepared_protocol")
+
+
+def _audit(*words: str) -> bytes:
+    return LeftoversDoor.ask([pin_reason(word) for word in words if word != "thorough"], "thorough" in words)
+
+
+def _audited(*words: str) -> bytes:
+    plain, named = _named(list(words))
+    left: list[str | None] = ["t" if reason in plain else "f" for reason in _AUDITED]
+    columns = m.row_description(*["exists"] * len(_AUDITED), "string_agg")
+    return columns + m.row(*left, named.get("settings")) + m.complete("SELECT 1") + m.ready()
+
+
 _CLIENT: dict[str, Callable[..., bytes]] = {
     "Query": m.query,
     "Parse": lambda name, sql: m.parse(sql, name),
@@ -71,6 +89,7 @@ _CLIENT: dict[str, Callable[..., bytes]] = {
     "FunctionCall": lambda oid="1598": m.message("F", struct.pack("!IhhH", int(oid), 0, 0, 0)),
     "Replay": _replay,
     "Ask": _ask,
+    "Audit": _audit,
 }
 
 
@@ -109,6 +128,7 @@ _SERVER: dict[str, Callable[..., bytes]] = {
         + m.complete("SELECT 1")
         + m.ready()
     ),
+    "Audited": _audited,
     "FunctionCallResponse": lambda value="": m.message("V", struct.pack("!i", len(value)) + value.encode()),
 }
 

@@ -134,7 +134,11 @@ def test_codes_are_well_formed(cls: type[ProxyError]) -> None:
 
 
 def test_a_cancelled_or_unserved_query_leaves_the_connection_open() -> None:
-    assert [cls for cls in PUBLIC if cls.severity == "ERROR"] == [errors.BorrowTimeout, errors.QueryCanceled]
+    assert [cls for cls in PUBLIC if cls.severity == "ERROR"] == [
+        errors.BorrowTimeout,
+        errors.PinRefused,
+        errors.QueryCanceled,
+    ]
 
 
 def test_what_may_have_run_is_not_called_retryable() -> None:

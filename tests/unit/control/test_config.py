@@ -369,11 +369,19 @@ BAD = [
         'is not for POSTGRESQL; use "POSTGRES_SCRAM_SHA_256" or "POSTGRES_MD5"',
     ),
     (
-        "proxy.0.target_group.session_pinning_filters",
-        ["EXCLUDE_VARIABLE_SETS"],
+        "proxy.0.target_group",
+        {
+            "targets": ["10.0.1.5:5432", "10.0.1.6:5432"],
+            "session_pinning_filters": ["EXCLUDE_VARIABLE_SETS"],
+            "pin_policy": {"setting": "refuse"},
+        },
         "proxy[0].target_group.session_pinning_filters",
-        "MYSQL only",
+        "say different things",
     ),
+    ("proxy.0.target_group.pin_policy", {"listen": "forbid"}, "proxy[0].target_group.pin_policy.listen", "refuse"),
+    ("proxy.0.target_group.pin_policy", {"lisen": "pin"}, "proxy[0].target_group.pin_policy.lisen", "listen"),
+    ("proxy.0.target_group.pin_audit_after", -1, "proxy[0].target_group.pin_audit_after", "from 0 to 86,400 seconds"),
+    ("proxy.0.target_group.max_prepared_statements", 0, "proxy[0].target_group.max_prepared_statements", "from 1 to"),
     (
         "proxy.0.target_group.session_pinning_filters",
         ["EVERYTHING"],
