@@ -114,6 +114,7 @@ def ctl(context: click.Context, run_dir: Path | None) -> None:
     \b
     Examples:
       sluiceway ctl status
+      sluiceway ctl explain "SET search_path = app"
       sluiceway ctl clients --json | jq '.[] | select(.state == "waiting")'
       sluiceway ctl --run-dir /tmp/orders drain --deadline 60
     """
@@ -179,6 +180,45 @@ def clients(as_json: bool) -> None:
 def servers(as_json: bool) -> None:
     """Database connections."""
     _ask("GET", "servers", as_json)
+
+
+@ctl.command()
+@_json_option
+def pins(as_json: bool) -> None:
+    """Clients that hold a database connection, and why.
+
+    A pinned client keeps its connection between transactions; HELD is the time that cost so far.
+    """
+    _ask("GET", "pins", as_json)
+
+
+@ctl.command()
+@click.argument("sql")
+@click.option("--proxy", metavar="NAME", help="Whose pin_policy applies.  [default: the only one]")
+@_json_option
+def explain(sql: str, proxy: str | None, as_json: bool) -> None:
+    """What the proxy would do with SQL (- reads it from stdin).
+
+    Says of each statement whether it pins and why, which settings are followed instead, and what would pin RDS Proxy.
+    Nothing is executed. For files and logs there is `sluiceway lint`.
+
+    \b
+    Example:
+      sluiceway ctl explain "SET search_path = app; LISTEN jobs"
+    """
+    import json
+
+    from proxy.admin.port import LARGEST_BODY
+
+    if sql == "-":
+        text = sys.stdin.buffer.read(LARGEST_BODY + 1)
+    else:
+        text = sql.encode("utf-8", "surrogateescape")
+    # a byte that is no UTF-8 is read as a letter, and so is its replacement
+    readable = text.decode("utf-8", "replace")
+    if len(json.dumps(readable)) > LARGEST_BODY - 1024:
+        raise click.UsageError("the text is too long to ask the proxy; sluiceway lint reads files of any size")
+    _ask("POST", "explain", as_json, text=readable, proxy=proxy)
 
 
 @ctl.command()
