@@ -31,6 +31,7 @@ def main() -> None:
       sluiceway check /etc/sluiceway.toml        is the configuration right?
       sluiceway serve -c /etc/sluiceway.toml     run the proxy in the foreground
       sluiceway ctl status                       what is it doing?
+      sluiceway lint app.sql postgresql.log      what would pin?
     """
 
 
@@ -94,6 +95,66 @@ def check(file: Path) -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+FORMATS = ("sql", "log", "csvlog", "jsonlog")
+
+
+@main.command()
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="What FILE is.  [default: by its first lines]")
+@click.option("--dialect", type=click.Choice(["postgresql"]), default="postgresql", show_default=True)
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Digests per section, 0 for all.  [default: 20]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def lint(files: tuple[str, ...], kind: str | None, dialect: str, limit: int | None, as_json: bool) -> None:
+    """What in scripts and logs would pin.
+
+    Reads psql scripts and PostgreSQL server logs (log_statement or log_min_duration_statement: stderr format, csvlog,
+    jsonlog); - is stdin. Says by digest what pins here and why, what would pin RDS Proxy, and what is followed instead.
+    Asks no proxy and no database.
+
+    Exits with 0 if nothing pins here, with 1 if something does or could not be read, with 2 for a wrong command line.
+
+    \b
+    Examples:
+      sluiceway lint migrations/*.sql
+      zcat postgresql.log.gz | sluiceway lint -
+    """
+    import json
+
+    from proxy.admin import lintreport
+    from proxy.admin.lint import Lint, NoTextError
+    from proxy.admin.serverlog import Format
+
+    formats = dict(zip(FORMATS, Format, strict=True))
+    found = Lint(_progress if sys.stderr.isatty() else None)
+    for name in files:
+        try:
+            if name == "-":
+                found.read(sys.stdin.buffer, "stdin", formats.get(kind or ""))
+            else:
+                with Path(name).open("rb") as stream:
+                    found.read(stream, name, formats.get(kind or ""))
+        except (OSError, NoTextError) as error:
+            raise click.UsageError(str(error)) from None
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    if as_json:
+        click.echo(json.dumps(lintreport.data(found, limit or 0), indent=2))
+    else:
+        for line in lintreport.lines(found, lintreport.SHOWN if limit is None else limit):
+            click.echo(line)
+    sys.exit(EXIT_REFUSED if found.pins or found.problems else 0)
+
+
+def _progress(name: str, size: int, statements: int) -> None:
+    from proxy.admin.printable import printable
+
+    if statements % 10_000 == 0:
+        text = f"{printable(name)[-40:]}: {size / 1e6:,.0f} MB, {statements:,} statements"
+        click.echo(f"\r\x1b[K{text}", err=True, nl=False)
 
 
 @main.group()

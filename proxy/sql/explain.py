@@ -27,6 +27,8 @@ _HIDING = {"SJIS", "MSKANJI", "SHIFTJIS", "SHIFTJIS2004", "BIG5", "GBK", "UHC", 
     f"{vendor}{page}" for vendor in ("WIN", "WINDOWS") for page in (932, 936, 949, 950)
 }
 
+_REASONS = tuple(reason for reason in PinReason if reason != PinReason.PIN_REASON_COUNT)
+_PINS = (1 << PinReason.PIN_REASON_COUNT) - 1
 _SETS = re.compile(rb"set", re.IGNORECASE)
 
 _WHY: dict[PinReason, str] = {
@@ -163,7 +165,7 @@ def _numbered(text: bytes, std_strings: bool, pieces: int, found: Iterable[Effec
 
 
 def _reasons(mask: int) -> set[PinReason]:
-    return {reason for reason in PinReason if mask >> reason & 1 and reason != PinReason.PIN_REASON_COUNT}
+    return {reason for reason in _REASONS if mask >> reason & 1} if mask & _PINS else set()
 
 
 def _unknown(found: Iterable[Effect]) -> set[PinReason]:

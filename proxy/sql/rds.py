@@ -46,12 +46,14 @@ class Rds:
 
 
 _NOTHING = Rds()
-# what the lexer has no bit for: SET LOCAL, DECLARE, set_config(…, true)
-_HIDDEN = re.compile(rb"set|declare", re.IGNORECASE)
+# what the lexer has no bit for: DECLARE, set_config(…, true), SET LOCAL and its like (a comment may stand between)
+_HIDDEN = re.compile(rb"declare|set(?:_config|\s*(?:local|transaction|constraints|/\*|--))", re.IGNORECASE)
 
 
-def rds(text: bytes, *, std_strings: bool = True) -> Rds:
-    mask, _ = scan(text, std_strings)
+def rds(text: bytes, *, std_strings: bool = True, mask: int | None = None) -> Rds:
+    """`mask`: what the lexer says of the text, if that is known."""
+    if mask is None:
+        mask, _ = scan(text, std_strings)
     if not mask and len(text) <= TEXT_LIMIT and not _HIDDEN.search(text):
         return _NOTHING
     pins: set[RdsReason] = set()
@@ -66,8 +68,11 @@ def rds(text: bytes, *, std_strings: bool = True) -> Rds:
         pins |= _pins(own, what)
         unclear |= _unclear(own, what)
         misled = misled or not {b"currval", b"lastval"}.isdisjoint(what.calls)
-    ordered = [reason for reason in RdsReason if reason in pins]
-    return Rds(tuple(ordered), tuple(r for r in RdsReason if r in unclear), misled)
+    return Rds(_ordered(pins), _ordered(unclear), misled)
+
+
+def _ordered(reasons: set[RdsReason]) -> tuple[RdsReason, ...]:
+    return tuple(reasons) if len(reasons) < 2 else tuple(reason for reason in RdsReason if reason in reasons)
 
 
 def _has(mask: int, reason: PinReason) -> bool:
