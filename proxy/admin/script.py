@@ -42,6 +42,7 @@ class Script:
         self._reading = Reading()
         self._begin = 0  # of the statement being read, with what is in front of it
         self._at = 0  # where the next token is looked for
+        self._inner: set[int] = set()  # places of the `\\;` in the statement
 
     def __iter__(self) -> Iterator[Found]:
         while not self.problem:
@@ -61,7 +62,9 @@ class Script:
                     elif sent:
                         yield from self._statement(self._at)
                     break
-                if self._reading.take(kind, self._text, start, stop) and kind == SEMICOLON:
+                if kind == SEMICOLON and start in self._inner:
+                    kind = END  # a token like others, which ends nothing
+                if self._reading.take(kind, self._text, start, stop):
                     before = self._text, self.std_strings
                     yield from self._statement(stop)
                     if (self._text, self.std_strings) != before:
@@ -87,6 +90,7 @@ class Script:
         more = self._source.read(max(_PIECE, len(rest)))
         self._ended = not more
         self._text = rest + more
+        self._inner = {place - self._begin for place in self._inner}
         self._counted = self._begin = self._at = 0
         self._reading = Reading()
 
@@ -99,6 +103,7 @@ class Script:
             yield Found(self._number(done.start), text)
             self._follow(done, text)
         self._begin = self._at = stop
+        self._inner.clear()
         if done.copies:
             self._data()
 
@@ -119,9 +124,7 @@ class Script:
         if text[start + 1 : start + 2] in (b";", b":"):  # for the server, not for psql
             self._text = text[:start] + b" " + text[start + 1 :]
             self._at = start
-            if text[start + 1] == 0x3B:
-                self._reading.take(END, text, start + 1, start + 2)  # a token like others: it ends nothing
-                self._at = start + 2
+            self._inner.add(start + 1)
             return False
         line = text[start:stop]
         names = [name.lower() for name in _COMMAND.findall(line)]
@@ -164,6 +167,7 @@ class Script:
         self._line = follows - 1 - kept.count(b"\n")
         self._counted = 0
         shift = self._begin
+        self._inner = {place - shift for place in self._inner}
         self._begin, self._at = 0, self._at - shift
         self._reading.start -= shift if self._reading.start >= 0 else 0
         self._reading.stop -= shift if self._reading.stop >= 0 else 0

@@ -187,7 +187,7 @@ def test_verbs(port: FakePort, tmp_path: Path) -> None:
 PINNED = {
     "worker": 0, "id": 129, "proxy": "orders", "endpoint": "default", "user": "ann", "database": "d",
     "application": "report\x1b[2J", "peer": "10.0.0.9:4711", "target": "10.0.0.1:5432", "pid": 99,
-    "reasons": ["LISTEN", "CURSOR"], "pinned_ms": 65_000, "held_ms": 900, "queries": 7, "audits": 3,
+    "reasons": ["listen", "cursor"], "pinned_ms": 65_000, "held_ms": 900, "queries": 7, "audits": 3,
     "digest": "listen c",
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_pins(port: FakePort, tmp_path: Path) -> None:
         "ID", "PROXY", "ENDPOINT", "USER", "DATABASE", "APPLICATION", "PEER", "TARGET", "PID", "REASONS", "PINNED",
         "HELD", "QUERIES", "AUDITS", "DIGEST",
     ]  # fmt: skip
-    assert "LISTEN, CURSOR" in row and "1 min 5 s" in row and "900 ms" in row and row.endswith("listen c")
+    assert "listen, cursor" in row and "1 min 5 s" in row and "900 ms" in row and row.endswith("listen c")
     assert "report\\x1b[2J" in row and "\x1b" not in row
     assert json.loads(run("ctl", "--run-dir", tmp_path, "pins", "--json").stdout) == [PINNED]
 

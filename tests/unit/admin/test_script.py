@@ -3,6 +3,8 @@
 import io
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.admin import script as script_module
 from proxy.admin import source as source_module
@@ -88,6 +90,45 @@ def test_statements(text: bytes) -> None:
     found, script = read(text)
     assert found == CASES[text]
     assert script.problem == ""
+
+
+PARTS = [
+    *[
+        b"a",
+        b";",
+        b"(",
+        b")",
+        b"'",
+        b"''",
+        b'"',
+        b"$$",
+        b"$a$",
+        b"e'",
+        b"\\'",
+        b"--",
+        b"/*",
+        b"*/",
+        b"\n",
+        b" ",
+        b"\\;",
+    ],
+    *[b"copy t from stdin", b"\n\\.\n", b"\\g\n", b"\\echo x\n", b"\\r\n", b"\\copy t from stdin\n", b"\r\n", b"\\"],
+    *[b"create function f() ", b" begin ", b" end ", b" case ", b"set standard_conforming_strings = off;"],
+]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=20), st.integers(1, 9))
+@settings(max_examples=300, deadline=None)
+def test_the_size_of_the_pieces_makes_no_difference(parts: list[bytes], size: int) -> None:
+    text = b"".join(parts)
+    whole, script = read(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script_module, "_PIECE", size)
+        patch.setattr(script_module, "_BATCH", size)
+        patch.setattr(source_module, "HEAD", size)
+        again, other = read(text)
+    assert again == whole
+    assert other.skipped == script.skipped
 
 
 def test_what_is_skipped_is_said() -> None:
