@@ -12,7 +12,7 @@ from proxy.admin.source import LONGEST, Found, Source
 from proxy.sql._effects import EffectKind, effects
 from proxy.sql._lex import Dialect
 from proxy.sql._tokens import tokens
-from proxy.sql.split import END, SEMICOLON, UNREADABLE, Reading
+from proxy.sql.split import END, ORDINARY, SEMICOLON, UNREADABLE, Reading
 
 _PIECE = 65_536
 _BATCH = 512  # tokens
@@ -46,13 +46,17 @@ class Script:
 
     def __iter__(self) -> Iterator[Found]:
         while not self.problem:
+            reading = self._reading
             for kind, start, stop in tokens(self._text, self._at, Dialect.POSTGRESQL, self.std_strings, _BATCH):
+                if reading.plain and kind in ORDINARY:
+                    reading.stop = stop
+                    continue
                 if kind in (END, UNREADABLE):
                     if not self._ended:
                         self._more()
                         break
                     if kind == UNREADABLE:
-                        self._reading.take(kind, self._text, self._skip_blanks(start), stop)
+                        reading.take(kind, self._text, self._skip_blanks(start), stop)
                     yield from self._statement(len(self._text))
                     return
                 self._at = stop
@@ -64,11 +68,14 @@ class Script:
                     break
                 if kind == SEMICOLON and start in self._inner:
                     kind = END  # a token like others, which ends nothing
-                if self._reading.take(kind, self._text, start, stop):
+                if reading.take(kind, self._text, start, stop):
                     before = self._text, self.std_strings
                     yield from self._statement(stop)
                     if (self._text, self.std_strings) != before:
                         break
+                    reading = self._reading
+            else:
+                self._at = stop
 
     def _skip_blanks(self, at: int) -> int:
         return len(self._text) - len(self._text[at:].lstrip())

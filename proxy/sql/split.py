@@ -12,19 +12,22 @@ from proxy.sql._tokens import Kind, tokens
 # plain numbers, as `tokens` gives them: a script has millions
 END, UNREADABLE, SEMICOLON = int(Kind.K_END), int(Kind.K_UNREADABLE), int(Kind.K_SEMICOLON)
 WORD, OPEN, CLOSE = int(Kind.K_WORD), int(Kind.K_OPEN), int(Kind.K_CLOSE)
+# of no account in a statement that is plain
+ORDINARY = frozenset(map(int, (Kind.K_WORD, Kind.K_NAME, Kind.K_LITERAL, Kind.K_PARAMETER, Kind.K_COMMA, Kind.K_SIGN)))
 _HEAD = 4  # words: CREATE OR REPLACE FUNCTION
 
 
 class Reading:
     """The statement being read: fed with tokens, says which `;` ends it."""
 
-    __slots__ = ("_before", "_bodies", "_depth", "copies", "head", "routine", "start", "stop")
+    __slots__ = ("_before", "_bodies", "_depth", "copies", "head", "plain", "routine", "start", "stop")
 
     def __init__(self) -> None:
         self.start = -1  # of its first token; -1: it has none yet
         self.stop = -1
         self.head: list[bytes] = []  # its first words, folded
         self.routine = False
+        self.plain = False  # no further word matters, only parentheses and `;`
         self.copies = False  # COPY … FROM STDIN: data follows
         self._depth = 0
         self._bodies = 0
@@ -51,6 +54,9 @@ class Reading:
             head.append(word)
             kind = head[3:] if head[1:3] == [b"or", b"replace"] else head[1:2]
             self.routine = head[0] == b"create" and kind in ([b"function"], [b"procedure"])
+            self.plain = head[0] not in (b"create", b"copy") or (
+                len(head) == _HEAD and head[0] == b"create" and not self.routine
+            )
         if self.routine and not self._depth:
             if word == b"begin" or (word == b"case" and self._bodies):
                 self._bodies += 1

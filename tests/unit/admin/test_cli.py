@@ -273,7 +273,7 @@ def test_version() -> None:
     assert run("--version").stdout == f"sluiceway {__version__}\n"
 
 
-@pytest.mark.parametrize("args", [(), ("serve",), ("check",), ("ctl",)])
+@pytest.mark.parametrize("args", [(), ("serve",), ("check",), ("lint",), ("ctl",), ("ctl", "explain")])
 def test_help_has_examples(args: tuple[str, ...]) -> None:
     result = run(*args, "--help")
     assert result.exit_code == 0

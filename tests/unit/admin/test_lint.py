@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from proxy.admin import cli, lintreport
 from proxy.admin import lint as lint_module
-from proxy.admin import lintreport
 from proxy.admin.cli import main
 from proxy.admin.lint import Lint, NoTextError
 from proxy.admin.serverlog import Format
@@ -237,6 +237,15 @@ def test_a_format_that_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"LOG:  statement: listen c")
     assert run(path, "--format", "log").exit_code == 1
     assert json.loads(run(path, "--format", "sql", "--json").stdout)["pin"] == 0
+
+
+def test_progress_is_told_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Lint(cli._progress)
+    found.read(io.BytesIO(b"select 1;" * 25_000), "a\x1bb")
+    assert capsys.readouterr().err.split("\r")[1:] == [
+        "a\\x1bb: 0 MB, 10,000 statements",
+        "a\\x1bb: 0 MB, 20,000 statements",
+    ]
 
 
 def test_a_large_log_is_not_kept() -> None:
