@@ -31,6 +31,7 @@ def main() -> None:
       sluiceway check /etc/sluiceway.toml        is the configuration right?
       sluiceway serve -c /etc/sluiceway.toml     run the proxy in the foreground
       sluiceway ctl status                       what is it doing?
+      sluiceway lint app.sql postgresql.log      what would pin?
     """
 
 
@@ -96,6 +97,66 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+FORMATS = ("sql", "log", "csvlog", "jsonlog")
+
+
+@main.command()
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="What FILE is.  [default: by its first lines]")
+@click.option("--dialect", type=click.Choice(["postgresql"]), default="postgresql", show_default=True)
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Digests per section, 0 for all.  [default: 20]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def lint(files: tuple[str, ...], kind: str | None, dialect: str, limit: int | None, as_json: bool) -> None:
+    """What in scripts and logs would pin.
+
+    Reads psql scripts and PostgreSQL server logs (log_statement or log_min_duration_statement: stderr format, csvlog,
+    jsonlog); - is stdin. Says by digest what pins here and why, what would pin RDS Proxy, and what is followed instead.
+    Asks no proxy and no database.
+
+    Exits with 0 if nothing pins here, with 1 if something does or could not be read, with 2 for a wrong command line.
+
+    \b
+    Examples:
+      sluiceway lint migrations/*.sql
+      zcat postgresql.log.gz | sluiceway lint -
+    """
+    import json
+
+    from proxy.admin import lintreport
+    from proxy.admin.lint import Lint, NoTextError
+    from proxy.admin.serverlog import Format
+
+    formats = dict(zip(FORMATS, Format, strict=True))
+    found = Lint(_progress if sys.stderr.isatty() else None)
+    for name in files:
+        try:
+            if name == "-":
+                found.read(sys.stdin.buffer, "stdin", formats.get(kind or ""))
+            else:
+                with Path(name).open("rb") as stream:
+                    found.read(stream, name, formats.get(kind or ""))
+        except (OSError, NoTextError) as error:
+            raise click.UsageError(str(error)) from None
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    if as_json:
+        click.echo(json.dumps(lintreport.data(found, limit or 0), indent=2))
+    else:
+        for line in lintreport.lines(found, lintreport.SHOWN if limit is None else limit):
+            click.echo(line)
+    sys.exit(EXIT_REFUSED if found.pins or found.problems else 0)
+
+
+def _progress(name: str, size: int, statements: int) -> None:
+    from proxy.admin.printable import printable
+
+    if statements % 10_000 == 0:
+        text = f"{printable(name)[-40:]}: {size / 1e6:,.0f} MB, {statements:,} statements"
+        click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+
+
 @main.group()
 @click.option(
     "--run-dir",
@@ -114,6 +175,7 @@ def ctl(context: click.Context, run_dir: Path | None) -> None:
     \b
     Examples:
       sluiceway ctl status
+      sluiceway ctl explain "SET search_path = app"
       sluiceway ctl clients --json | jq '.[] | select(.state == "waiting")'
       sluiceway ctl --run-dir /tmp/orders drain --deadline 60
     """
@@ -179,6 +241,45 @@ def clients(as_json: bool) -> None:
 def servers(as_json: bool) -> None:
     """Database connections."""
     _ask("GET", "servers", as_json)
+
+
+@ctl.command()
+@_json_option
+def pins(as_json: bool) -> None:
+    """Clients that hold a database connection, and why.
+
+    A pinned client keeps its connection between transactions; HELD is the time that cost so far.
+    """
+    _ask("GET", "pins", as_json)
+
+
+@ctl.command()
+@click.argument("sql")
+@click.option("--proxy", metavar="NAME", help="Whose pin_policy applies.  [default: the only one]")
+@_json_option
+def explain(sql: str, proxy: str | None, as_json: bool) -> None:
+    """What the proxy would do with SQL (- reads it from stdin).
+
+    Says of each statement whether it pins and why, which settings are followed instead, and what would pin RDS Proxy.
+    Nothing is executed. For files and logs there is `sluiceway lint`.
+
+    \b
+    Example:
+      sluiceway ctl explain "SET search_path = app; LISTEN jobs"
+    """
+    import json
+
+    from proxy.admin.port import LARGEST_BODY
+
+    if sql == "-":
+        text = sys.stdin.buffer.read(LARGEST_BODY + 1)
+    else:
+        text = sql.encode("utf-8", "surrogateescape")
+    # a byte that is no UTF-8 is read as a letter, and so is its replacement
+    readable = text.decode("utf-8", "replace")
+    if len(json.dumps(readable)) > LARGEST_BODY - 1024:
+        raise click.UsageError("the text is too long to ask the proxy; sluiceway lint reads files of any size")
+    _ask("POST", "explain", as_json, text=readable, proxy=proxy)
 
 
 @ctl.command()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
 
 SOCKET_NAME = "control.sock"  # in the run directory; scripts rely on the name
+LARGEST_BODY = 65_536  # bytes of a request
 
 Row = dict[str, Any]
 
@@ -80,6 +81,14 @@ class ControlPort(Protocol):
     async def clients(self) -> list[Row]: ...
 
     async def servers(self) -> list[Row]: ...
+
+    async def pins(self) -> list[Row]:
+        """Clients that hold a database connection beyond their transactions, and why."""
+        ...
+
+    async def explain(self, text: str, proxy: str | None = None) -> Row:
+        """What the proxy of that name (or the only one) would do with an SQL text: see `admin.explained`."""
+        ...
 
     async def drain(self, deadline: float | None = None) -> Row:
         """Stop accepting, let transactions finish, close idle clients; returns at once. `deadline` in seconds."""

@@ -1,6 +1,6 @@
 """The control socket: HTTP and JSON over a Unix socket, for root and the user the proxy runs as.
 
-Reads are GET (`/v1/status`, `pools`, `clients`, `servers`), verbs are POST (`/v1/drain`, …) with a JSON object of
+Reads are GET (`/v1/status`, `pools`, `clients`, …), verbs are POST (`/v1/drain`, …) with a JSON object of
 arguments. The file has mode 0600, and every request is checked against the kernel's word on who is at the other end
 (SO_PEERCRED). Knows the controller only as a `ControlPort`. Every failure is answered as
 `{"error": sentence, "reasons": [sentence, …]}`.
@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from proxy.admin.port import SOCKET_NAME, ControlPort, RefusedError
+from proxy.admin.port import LARGEST_BODY, SOCKET_NAME, ControlPort, RefusedError
 from proxy.control.problems import ConfigErrors
 from proxy.control.rundir import prepare_run_dir
 
@@ -26,8 +26,8 @@ __all__ = ["AlreadyServedError", "Server", "start"]
 
 log = logging.getLogger(__name__)
 
-LARGEST_BODY = 65_536
 PROBE_TIMEOUT_S = 2.0
+_REQUIRED = {"client", "text"}  # of the arguments that verbs take
 _UCRED = struct.Struct("3i")  # pid, uid, gid
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -159,6 +159,7 @@ class Routes:
             "pools": port.pools,
             "clients": port.clients,
             "servers": port.servers,
+            "pins": port.pins,
         }
         self.verbs: dict[str, tuple[Callable[..., Awaitable[Any]], dict[str, tuple[type, ...]]]] = {
             "drain": (port.drain, {"deadline": (float, int)}),
@@ -168,6 +169,7 @@ class Routes:
             "reload": (port.reload, {}),
             "shutdown": (port.shutdown, {"fast": (bool,)}),
             "kill": (port.kill, {"client": (int,)}),
+            "explain": (port.explain, {"text": (str,), "proxy": (str,)}),
         }
 
     async def read(self, request: web.Request) -> web.Response:
@@ -195,6 +197,7 @@ def _arguments(body: bytes, types: dict[str, tuple[type, ...]]) -> dict[str, Any
         # True is an int to Python, not to an operator
         if type(value) not in types[name]:
             raise BadRequestError(f"{name!r} must be {' or '.join(each.__name__ for each in types[name])}")
-    if types == {"client": (int,)} and not found:
-        raise BadRequestError("'client' is required")
+    for name in types:
+        if name in _REQUIRED and name not in found:
+            raise BadRequestError(f"{name!r} is required")
     return found

@@ -12,6 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from proxy.admin import explained
+from proxy.admin.printable import printable
+
 Row = Mapping[str, Any]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -30,12 +33,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "worker", "id", "proxy", "target", "user", "database", "pid", "tls", "state", "tx_status", "pins", "borrows",
         "idle_ms", "age_ms",
     ),
+    "pins": (
+        "id", "proxy", "endpoint", "user", "database", "application", "peer", "target", "pid", "reasons", "pinned_ms",
+        "held_ms", "queries", "audits", "digest",
+    ),
 }  # fmt: skip
 # of use to whoever looks for a bug in the proxy itself
 HIDDEN: dict[str, frozenset[str]] = {
     "pools": frozenset({"pool_id", "gen", "held"}),
     "clients": frozenset({"worker", "slot", "pool_id", "server_id", "pid", "owed", "pinned_ms"}),
     "servers": frozenset({"server_id", "pool_id", "client_slot", "backend_pid", "permit", "owed", "cancels"}),
+    "pins": frozenset({"worker"}),
 }
 _COLOURS = {
     "ready": "green", "available": "green", "starting": "yellow", "draining": "yellow", "paused": "yellow",
@@ -67,6 +75,8 @@ def render(what: str, data: Any) -> RenderableType:
     """What a person sees of the answer to `what`."""
     if what == "status":
         return status(data)
+    if what == "explain":
+        return Text("\n".join(map(printable, explained.lines(data))))
     if isinstance(data, list):
         return rows(what, data) if data else Text(f"no {what}")
     return outcome(data)
@@ -135,7 +145,7 @@ def _cell(name: str, value: Any) -> Text:
         case float():
             return Text(f"{value:.3g} s" if value < _MINUTE else duration(value))
         case list() | tuple():
-            return Text(", ".join(map(str, value)) or "-")
+            return Text(printable(", ".join(map(str, value))) or "-")
         case _:
-            text = str(value)
+            text = printable(str(value))
             return Text(text, style=_COLOURS.get(text, "") if name == "state" else "")

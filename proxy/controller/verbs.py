@@ -9,14 +9,18 @@ import time
 from typing import Any
 
 from proxy import __version__
+from proxy.admin import explained
 from proxy.admin.port import EndpointRow, RefusedError, Row, Status, TargetRow, WorkerRow
 from proxy.control.addresses import Address
 from proxy.controller.links import Links, WorkerFailed
 from proxy.controller.publication import Publication
-from proxy.model import Endpoint, Proxy, Snapshot, Target
+from proxy.model import Endpoint, EngineFamily, Proxy, Snapshot, Target
 from proxy.net import packets
 from proxy.observe.health import unready
+from proxy.reasons import PinReason
 from proxy.shm._segment import Segment
+from proxy.sql.explain import explain
+from proxy.sql.rds import rds
 
 ALL_TARGETS = -1
 _WORKER_BITS = 7  # of a client's id, which is also the process id in its BackendKeyData
@@ -165,6 +169,26 @@ class Verbs:
 
     async def servers(self) -> list[Row]:
         return await self._dump("servers")
+
+    async def pins(self) -> list[Row]:
+        return await self._dump("pins")
+
+    async def explain(self, text: str, proxy: str | None = None) -> Row:
+        chosen = self._proxy(proxy)
+        if chosen.engine_family is not EngineFamily.POSTGRESQL:
+            raise RefusedError(f"proxy {chosen.name} is a {chosen.engine_family} proxy: only PostgreSQL is explained")
+        given = dict(getattr(chosen.target_group, "pin_policy", {}))
+        policy = {reason: given[name] for reason in PinReason if (name := reason.name[4:].lower()) in given}
+        sql = text.encode()
+        return {"proxy": chosen.name, **explained.row(explain(sql, policy=policy), rds(sql))}
+
+    def _proxy(self, name: str | None) -> Proxy:
+        proxies = self._publication.snapshot.proxies
+        found = [proxy for proxy in proxies if name in (proxy.name, None)]
+        if len(found) != 1:
+            known = ", ".join(proxy.name for proxy in proxies) or "none"
+            raise RefusedError(f"no proxy {name!r}; known: {known}" if name else f"which proxy? There are: {known}")
+        return found[0]
 
     async def _dump(self, what: str) -> list[Row]:
         answers, errors = await self._links.request("dump", what=what)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
-cdef enum Kind:
+cpdef enum Kind:
     K_END = 0
     K_UNREADABLE         # an unterminated string, name or comment, or what servers read in two ways: what follows is not said
     K_WORD

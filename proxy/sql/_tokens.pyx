@@ -319,3 +319,27 @@ cdef uint8_t next_token(Tokens *t) noexcept nogil:
         if stop != i:
             return done(t, K_LITERAL, stop)
     return done(t, K_OTHER, i + 1)
+
+
+def tokens(bytes text not None, Py_ssize_t start=0, dialect=POSTGRESQL, bint std_strings=True, Py_ssize_t limit=-1):
+    """[(Kind, start, stop), …] from `start` on, a place between two tokens; at most `limit` if that is not negative.
+
+    The last of a text is K_END; or K_UNREADABLE, which begins behind the token before it and ends with the text.
+    """
+    cdef Tokens t
+    cdef Py_ssize_t before
+    cdef uint8_t kind = K_COMMA
+    if not 0 <= start <= len(text):
+        raise ValueError("a text is read from a place in it")
+    tokens_start(&t, <const uint8_t*>text, len(text), dialect, std_strings)
+    t.stop = start
+    found = []
+    while kind != K_END and kind != K_UNREADABLE and limit:
+        limit -= 1
+        before = t.stop
+        kind = next_token(&t)
+        if kind == K_UNREADABLE:
+            found.append((kind, before, len(text)))
+        else:
+            found.append((kind, t.start, t.stop))
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from proxy.admin.client import Client
 from tests.harness.load import INSIDE, Load
 from tests.harness.postgres import Postgres
 from tests.harness.processes import state, wait_until
@@ -233,3 +234,37 @@ def test_shutdown(pg: Postgres, fast: bool) -> None:
         assert proxy.wait(5) == 0
         with pytest.raises(RuntimeError, match="no proxy runs"):
             proxy.ctl("status")
+
+
+EXPLAINED = [
+    "select 1",
+    "SET search_path = x; SET NAMES 'UTF8'",
+    "set seed to 0.5",
+    "select set_config(name, setting, false) from pg_settings where name = 'work_mem'",
+    "listen c; create temp table explained (a int); select pg_advisory_lock(4711)",
+    "prepare p as select 1",
+    "create temp sequence explained_s; select nextval('explained_s')",
+    "do 'begin perform 1; end'",
+    "begin; declare c cursor with hold for select 1; commit",
+    "begin; declare c cursor for select 1; set local work_mem = '1MB'; commit",
+    'select 1 as u&"\\0061"',
+    "set work_mem = '5MB'; reset all",
+    "create function pg_temp.f() returns int begin atomic select 1; end; set work_mem = '5MB'",
+    "prepare p as select 1; select set_config('work_mem', '5MB', true)",
+    "select e'\\';'; set work_mem = '5MB'",
+]
+
+
+def test_what_it_explains_is_so(pg: Postgres) -> None:
+    with ProxyUnderTest(pg) as proxy:
+        ask = Client(proxy.run_dir)
+        for sql in EXPLAINED:
+            found = ask.post("explain", text=sql)
+            every = [pin for one in (*found["statements"], {"pins": found["together"]}) for pin in one["pins"]]
+            with psycopg.connect(proxy.dsn(), autocommit=True) as client:
+                client.execute(sql.encode())
+                rows = [row for row in ask.get("clients") if row["id"] == client.info.backend_pid]
+                pins = set(rows[0]["pins"])
+            assert pins == {pin["reason"] for pin in every}, sql
+            assert found["outcome"] == ("pinned" if pins else "free")
+        assert "Sluiceway: pins by proxy" in text(proxy, "explain", "LISTEN c")

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from proxy.admin import explained
 from proxy.admin.port import RefusedError, Row, Status
 from proxy.control.problems import ConfigError, ConfigErrors
+from proxy.sql.explain import explain
+from proxy.sql.rds import rds
 
 STATUS: Status = {
     "version": "9.9",
@@ -45,6 +48,7 @@ STATUS: Status = {
 class FakePort:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
+        self.pinned: list[Row] = []
         self.rows: list[Row] = [
             {"id": 129, "slot": 1, "user": "ann", "state": "idle", "age_ms": 65_000, "pin": None, "tls": True}
         ]
@@ -60,6 +64,16 @@ class FakePort:
 
     async def servers(self) -> list[Row]:
         raise RuntimeError("a bug, with a secret in it")
+
+    async def pins(self) -> list[Row]:
+        return self.pinned
+
+    async def explain(self, text: str, proxy: str | None = None) -> Row:
+        self.asked.append(("explain", (text, proxy)))
+        if proxy == "nowhere":
+            raise RefusedError("no proxy 'nowhere'; known: orders")
+        sql = text.encode()
+        return {"proxy": proxy or "orders", **explained.row(explain(sql), rds(sql))}
 
     async def drain(self, deadline: float | None = None) -> Row:
         self.asked.append(("drain", deadline))

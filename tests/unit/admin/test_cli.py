@@ -16,6 +16,7 @@ import proxy.supervisor.main
 from proxy import __version__
 from proxy.admin.cli import main
 from proxy.admin.server import start
+from proxy.sql.rds import RdsReason
 from tests.unit.admin.fake_port import STATUS, FakePort
 
 GOOD = """
@@ -183,6 +184,61 @@ def test_verbs(port: FakePort, tmp_path: Path) -> None:
     assert result.stdout == "client 129 is being disconnected\n"
 
 
+PINNED = {
+    "worker": 0, "id": 129, "proxy": "orders", "endpoint": "default", "user": "ann", "database": "d",
+    "application": "report\x1b[2J", "peer": "10.0.0.9:4711", "target": "10.0.0.1:5432", "pid": 99,
+    "reasons": ["listen", "cursor"], "pinned_ms": 65_000, "held_ms": 900, "queries": 7, "audits": 3,
+    "digest": "listen c",
+}  # fmt: skip
+
+
+def test_pins(port: FakePort, tmp_path: Path) -> None:
+    assert run("ctl", "--run-dir", tmp_path, "pins").stdout == "no pins\n"
+    assert json.loads(run("ctl", "--run-dir", tmp_path, "pins", "--json").stdout) == []
+    port.pinned = [PINNED]
+    header, row = run("ctl", "--run-dir", tmp_path, "pins").stdout.splitlines()
+    assert header.split() == [
+        "ID", "PROXY", "ENDPOINT", "USER", "DATABASE", "APPLICATION", "PEER", "TARGET", "PID", "REASONS", "PINNED",
+        "HELD", "QUERIES", "AUDITS", "DIGEST",
+    ]  # fmt: skip
+    assert "listen, cursor" in row and "1 min 5 s" in row and "900 ms" in row and row.endswith("listen c")
+    assert "report\\x1b[2J" in row and "\x1b" not in row
+    assert json.loads(run("ctl", "--run-dir", tmp_path, "pins", "--json").stdout) == [PINNED]
+
+
+def test_explain(port: FakePort, tmp_path: Path) -> None:
+    result = run("ctl", "--run-dir", tmp_path, "explain", "SET search_path = 'x'; LISTEN \"a\x1bb\"")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "1  set search_path = $1",
+        "     sets search_path: followed by value, and put in front of the next request whichever connection serves it",
+        '2  listen "a\\x1bb"',
+        "     pins: listen: notifications reach the database connection that listens",
+        "Sluiceway: pins by proxy orders",
+        f"RDS Proxy: pins: {RdsReason.SETTING.value}; pins: LISTEN",
+    ]
+    found = json.loads(run("ctl", "--run-dir", tmp_path, "explain", "select 1", "--proxy", "orders", "--json").stdout)
+    assert (found["proxy"], found["outcome"], found["rds_proxy"]["pins"]) == ("orders", "free", [])
+    assert port.asked[-1] == ("explain", ("select 1", "orders"))
+
+
+def test_explain_from_stdin(port: FakePort, tmp_path: Path) -> None:
+    def piped(data: bytes) -> Result:
+        return CliRunner().invoke(main, ["ctl", "--run-dir", str(tmp_path), "explain", "-"], input=data)
+
+    assert piped(b"select '\xff\xc3\xa9'\n;do ''").stdout.splitlines()[-2] == "Sluiceway: pins by proxy orders"
+    assert port.asked == [("explain", ("select '\ufffd\u00e9'\n;do ''", None))]
+    assert piped(b"").stdout.splitlines()[0] == "as a whole: nothing but blanks and comments"
+    long = piped(b"x" * 70_000)
+    assert long.exit_code == 2 and "sluiceway lint" in long.stderr
+    assert piped(b"select '" + b"x" * 60_000 + b"'").exit_code == 0
+
+
+def test_explain_of_an_unknown_proxy(port: FakePort, tmp_path: Path) -> None:
+    result = run("ctl", "--run-dir", tmp_path, "explain", "select 1", "--proxy", "nowhere")
+    assert (result.exit_code, result.stderr) == (1, "no proxy 'nowhere'; known: orders\n")
+
+
 def test_refused(port: FakePort, tmp_path: Path) -> None:
     result = run("ctl", "--run-dir", tmp_path, "pause", "nowhere:1")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -203,7 +259,9 @@ def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "elsewhere/control.sock" in run("ctl", "status").stderr
 
 
-@pytest.mark.parametrize("args", [("kill",), ("kill", "x"), ("zzz",), ("drain", "--undo", "--deadline", "1")])
+@pytest.mark.parametrize(
+    "args", [("kill",), ("explain",), ("kill", "x"), ("zzz",), ("drain", "--undo", "--deadline", "1")]
+)
 def test_ctl_usage(tmp_path: Path, args: tuple[str, ...]) -> None:
     assert run("ctl", "--run-dir", tmp_path, *args).exit_code == 2
 
@@ -215,7 +273,7 @@ def test_version() -> None:
     assert run("--version").stdout == f"sluiceway {__version__}\n"
 
 
-@pytest.mark.parametrize("args", [(), ("serve",), ("check",), ("ctl",)])
+@pytest.mark.parametrize("args", [(), ("serve",), ("check",), ("lint",), ("ctl",), ("ctl", "explain")])
 def test_help_has_examples(args: tuple[str, ...]) -> None:
     result = run(*args, "--help")
     assert result.exit_code == 0

@@ -33,6 +33,7 @@ def test_reads(tmp_path: Path) -> None:
     assert served(tmp_path, lambda client: client.get("status")) == STATUS
     assert served(tmp_path, lambda client: client.get("pools")) == []
     assert served(tmp_path, lambda client: client.get("clients")) == FakePort().rows
+    assert served(tmp_path, lambda client: client.get("pins")) == []
 
 
 def test_verbs(tmp_path: Path) -> None:
@@ -45,6 +46,8 @@ def test_verbs(tmp_path: Path) -> None:
         client.post("pause", target="10.0.0.1:5432")
         client.post("resume")
         client.post("shutdown", fast=True)
+        assert client.post("explain", text="listen c")["outcome"] == "pinned"
+        assert client.post("explain", text="", proxy="orders")["statements"] == []
         return client.post("kill", client=129)
 
     assert served(tmp_path, use, port) == {"text": "client 129 is being disconnected"}
@@ -55,6 +58,8 @@ def test_verbs(tmp_path: Path) -> None:
         ("pause", "10.0.0.1:5432"),
         ("resume", None),
         ("shutdown", True),
+        ("explain", ("listen c", None)),
+        ("explain", ("", "orders")),
         ("kill", 129),
     ]
 
@@ -65,6 +70,10 @@ def test_verbs(tmp_path: Path) -> None:
         ("pause", {"target": "nowhere:1"}, 409, ["there is no target nowhere:1", "known: 10.0.0.1:5432"]),
         ("reload", {}, 422, ['proxy[0].name = "1": must begin with a letter', "server.x: unknown"]),
         ("kill", {}, 400, ["'client' is required"]),
+        ("explain", {}, 400, ["'text' is required"]),
+        ("explain", {"proxy": "orders"}, 400, ["'text' is required"]),
+        ("explain", {"text": 1}, 400, ["'text' must be str"]),
+        ("explain", {"text": "x", "proxy": "nowhere"}, 409, ["no proxy 'nowhere'; known: orders"]),
         ("kill", {"client": "129"}, 400, ["'client' must be int"]),
         ("kill", {"client": True}, 400, ["'client' must be int"]),
         ("shutdown", {"fast": 1}, 400, ["'fast' must be bool"]),
