@@ -21,6 +21,7 @@ _COMMAND = re.compile(rb"\\([A-Za-z_!?]+)")
 _SENDS = frozenset(b"g gx gset gexec gdesc crosstabview watch gsend sendpipeline".split())
 _COPIES = re.compile(rb"\\copy\b.*\bfrom\s+p?stdin\b", re.IGNORECASE)
 _INCLUDES = frozenset(b"i ir include include_relative".split())
+_TO_THE_BEGINNING = frozenset({EffectKind.EFFECT_RESET_ALL, EffectKind.EFFECT_DISCARD_ALL})
 _OFF = frozenset(b"off of false fals fal fa f no n 0".split())
 
 COMMANDS, DATA, INCLUDED = "psql commands", "lines of COPY data", "included files"
@@ -116,10 +117,14 @@ class Script:
 
     def _follow(self, done: Reading, text: bytes) -> None:
         """How strings are read may change behind it."""
-        if done.head[:1] == [b"set"] and b"standard_conforming_strings" in text.lower():
-            for kind, _, name, value in effects(text, self.std_strings):
-                if name == "standard_conforming_strings" and kind == EffectKind.EFFECT_SET:
-                    self.std_strings = value.lower() not in _OFF
+        if done.head[:1] not in ([b"set"], [b"reset"], [b"discard"]):
+            return
+        for kind, _, name, value in effects(text, self.std_strings):
+            ours = name == "standard_conforming_strings"
+            if kind == EffectKind.EFFECT_SET and ours:
+                self.std_strings = value.lower() not in _OFF
+            elif kind in _TO_THE_BEGINNING or (kind == EffectKind.EFFECT_RESET and ours):
+                self.std_strings = True
 
     def _command(self, start: int) -> bool | None:
         """At a backslash: whether it sends the statement in front of it; None if its line has not been read yet."""

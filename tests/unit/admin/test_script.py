@@ -151,3 +151,9 @@ def test_many_commands_and_blocks_take_no_time() -> None:
     assert len(found) == 40_000
     assert found[-1] == (5 * 20_000 - 2, b"copy t from stdin")
     assert script.skipped == {COMMANDS: 20_000, DATA: 20_000}
+
+
+@pytest.mark.parametrize("back", [b"reset standard_conforming_strings", b"reset all", b"discard all"])
+def test_a_reset_makes_strings_standard_again(back: bytes) -> None:
+    found, _ = read(b"set standard_conforming_strings = off; " + back + b"; select 'a\\'; listen b; --';\n")
+    assert [text for _, text in found][2:] == [b"select 'a\\'", b"listen b"]
