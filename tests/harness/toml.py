@@ -13,6 +13,8 @@ def value(v: object) -> str:
         return repr(v)
     if isinstance(v, list | tuple):
         return "[" + ", ".join(value(item) for item in v) + "]"
+    if isinstance(v, Mapping):
+        return "{ " + ", ".join(f"{key} = {value(item)}" for key, item in v.items()) + " }"
     text = str(v).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return f'"{text}"'
 
