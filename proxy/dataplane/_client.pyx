@@ -28,12 +28,13 @@ from proxy.dataplane._virtual cimport virtual_align, virtual_pinned, virtual_res
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._frontend cimport Frontend, frontend_owed, frontend_peek, frontend_step
 from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, OWED_REFUSED, owed_count, owed_request
+from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
 from proxy.shm._fields cimport (
     EP_BYTES_FROM_CLIENTS, EP_QUERY_REQUESTS, EP_QUERY_REQUESTS_NO_TLS, EP_QUERY_REQUESTS_TLS, TG_BYTES_TO_SERVERS,
 )
 from proxy.shm._segment cimport ring_push, shm_wake, word_add
-from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, lex_database
+from proxy.sql._lex cimport LEX_DROP_DATABASE, LEX_EFFECTS, LEX_ENDS, LEX_LOCAL, LEX_TRANSACTION_END, lex_database
 
 cdef enum Sizes_:
     BUFFER_BYTES = 131072        # Relay_.buf
@@ -47,6 +48,7 @@ cdef uint64_t FORGETS = <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK | <uint64_t>1
 cdef uint64_t PINS = 0xFFFFFFFF
 # what such a text does is not known, so it may be anything
 cdef uint64_t UNREADABLE = <uint64_t>1 << <int>PinReason.PIN_UNREADABLE | <uint64_t>1 << <int>PinReason.PIN_ENCODING
+cdef uint64_t TEMPORARY = <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT
 cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
 cdef uint64_t PREPARED_SQL = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
 
@@ -325,6 +327,9 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
         if c.fe.ends and c.fe.touches and not c.swallow:
             if kind == p.QUERY and not c.fe.begins and c.fe.touches & LEX_EFFECTS:
                 c.fe.touches |= SETTING              # too long to be read for what it does
+            # a name in it, or in the parameters: what is created next may be temporary and not say so
+            if c.fe.touches & LEX_LOCAL and (not c.fe.begins or says_temporary(v.at + 5, size - 5)):
+                c.fe.touches |= TEMPORARY
             if c.fe.touches & FORGETS:
                 prepared_unsure(c.server)
             if c.fe.touches & PINS:

@@ -38,6 +38,7 @@ cdef enum Bounds_:
     VAIN_DOUBLINGS = 12
 
 cdef uint64_t PINS = 0xFFFFFFFF
+cdef uint64_t TEMPORARY = <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT
 
 
 cdef void _count(Client *c, int field, uint64_t reasons) noexcept nogil:
@@ -222,6 +223,8 @@ cdef void pins_answered(Relay_ *r, Client *c) noexcept nogil:
     if pin == NULL:
         return
     gone = pin.gone & pin.asked
+    if c.temporary:
+        gone &= ~TEMPORARY       # the next thing that it creates may be one
     pin.asked = pin.gone = 0
     if gone:
         pin.in_vain = 0

@@ -29,13 +29,14 @@ from proxy.pgsql._owed cimport (
     OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_STATEMENT, OWED_SWALLOW,
     OWED_UNNAMED, owed_count, owed_request,
 )
+from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, Known, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS, Statement,
     known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_look, names_of, names_put,
     statement_drop, statement_intern, statement_name, statement_share, statement_text_size,
 )
 from proxy.sql._effects cimport effects_read
-from proxy.sql._lex cimport LEX_EFFECTS, LEX_ENDS, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
+from proxy.sql._lex cimport LEX_EFFECTS, LEX_ENDS, LEX_LOCAL, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
 
 cdef enum Bounds_:
     TEXT_BYTES = 256             # a longer Query is not looked at for DEALLOCATE and EXECUTE
@@ -115,6 +116,8 @@ cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t 
     lex_start(&c.fe.lex, POSTGRESQL, c.fe.std_strings, c.fe.ascii_safe)
     lex_feed(&c.fe.lex, &st.data[0], size)
     st.touches = lex_end(&c.fe.lex)
+    if st.touches & LEX_LOCAL and says_temporary(&st.data[0], size):
+        st.touches |= <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT
     if st.touches & LEX_EFFECTS:
         st.effects = effects_read(&st.data[0], size, c.fe.std_strings)
         if st.effects == NULL:
@@ -172,7 +175,7 @@ cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *
     st = _interned(r, c, at + skip, size - skip)
     if st == NULL:
         return PREPARED_FAILED
-    c.fe.touches = st.touches & ~(PINS | LEX_ENDS)   # what it does, it does when it runs: see _portal
+    c.fe.touches = st.touches & ~(PINS | LEX_ENDS | LEX_LOCAL)   # what it does, it does when it runs: see _portal
     if c.fe.name_size == 0:
         statement_drop(&r.statements, c.unnamed)
         c.unnamed = st
@@ -233,7 +236,7 @@ cdef bint _ours(const uint8_t *name, Py_ssize_t n) noexcept nogil:
 
 cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexcept nogil:
     """A Bind: what does its portal run? NULL: not known."""
-    c.fe.touches = 0 if st == NULL else st.touches & (PINS | LEX_ENDS)
+    c.fe.touches = 0 if st == NULL else st.touches & (PINS | LEX_ENDS | LEX_LOCAL)
     if c.fe.touches:
         r.text = &st.data[0]
         r.text_size = statement_text_size(st)

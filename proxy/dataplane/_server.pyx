@@ -92,7 +92,6 @@ cdef void _ready(Relay_ *r, Server *s) noexcept nogil:
     elif s.be.owed.answered == OWED_ASK:
         s.errored = 0
         if c != NULL:
-            c.asking = 0
             if c.asked != NULL:              # an error instead of a row
                 virtual_given_up(r, c)
                 pins_cause(r, c, SETTING, NULL, 0)

@@ -19,11 +19,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, strcmp, strlen
 
-from proxy._reasons cimport CloseReason
+from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport iobuf_free, iobuf_len, store_u32
 from proxy.dataplane._chan cimport chan_close, chan_half_close, chan_send, chan_unsent
 from proxy.dataplane._events cimport EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_FORGET, EVENT_OPEN, EVENT_SERVER_CLOSED, tell
-from proxy.dataplane._pins cimport pins_ask, pins_forget, pins_rest, pins_soon
+from proxy.dataplane._pins cimport pins_ask, pins_cause, pins_forget, pins_rest, pins_soon
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
     pool_should_yield, pool_take_idle, target_longest_idle,
@@ -158,6 +158,8 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         return
     if c.asked != NULL and virtual_ask(r, c, s):
         return                   # comes back here when the answer has come
+    if c.temporary:
+        pins_cause(r, c, <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT, NULL, 0)
     if c.pins or c.unnamed_kept:
         if c.expired:
             client_end(r, c, c.expired)

@@ -124,7 +124,7 @@ cdef struct Client:
     uint8_t hold                 # the message at hand waits for an answer to what has been sent before it
     uint8_t portal_known         # what the unnamed portal runs is in the books, and cannot end a transaction
     uint8_t named_effects        # a portal with a name may run something that changes the virtual session
-    uint8_t asking               # the server has been asked for the values of `asked`
+    uint8_t temporary            # the temporary schema is in its search_path
     uint8_t tls_on
     uint8_t key_size
     uint8_t key[32]              # of our own making, for CancelRequest

@@ -25,8 +25,8 @@ from proxy.pgsql._params cimport (
     Item, ParamSet, params_difference, params_drop, params_get, params_next, params_put, params_share, params_without,
 )
 from proxy.pgsql._settings cimport (
-    settings_apart, settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported,
-    settings_tell,
+    settings_apart, settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported, settings_tell,
+    settings_temporary,
 )
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_look, names_remove,
@@ -40,12 +40,13 @@ from proxy.sql._effects cimport (
 cdef uint64_t SETTING = <uint64_t>1 << <int>PinReason.PIN_SETTING
 cdef uint64_t ALL = 0xFFFFFFFF
 cdef uint64_t FUNCTION = <uint64_t>1 << <int>PinReason.PIN_FUNCTION
+cdef uint64_t TEMPORARY = <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT
 cdef uint64_t SEQUENCE = <uint64_t>1 << <int>PinReason.PIN_SEQUENCE
 cdef uint64_t PREPARED = <uint64_t>1 << <int>PinReason.PIN_PREPARED_SQL
 # what DISCARD ALL leaves nothing of
 cdef uint64_t DISCARDED = (
     SETTING | PREPARED | <uint64_t>1 << <int>PinReason.PIN_ROLE | <uint64_t>1 << <int>PinReason.PIN_PREPARED_PROTOCOL
-    | <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT | <uint64_t>1 << <int>PinReason.PIN_CURSOR
+    | TEMPORARY | <uint64_t>1 << <int>PinReason.PIN_CURSOR
     | <uint64_t>1 << <int>PinReason.PIN_LISTEN | SEQUENCE
     | <uint64_t>1 << <int>PinReason.PIN_ADVISORY_LOCK | <uint64_t>1 << <int>PinReason.PIN_DO_BLOCK
 )
@@ -79,6 +80,7 @@ cdef inline void _remove(Relay_ *r, ParamSet **of, const uint8_t *name, Py_ssize
 cdef void _changed(Relay_ *r, Client *c) noexcept nogil:
     params_drop(&r.params, c.meaning)
     c.meaning = settings_meaning(&r.params, c.now)
+    c.temporary = settings_temporary(c.now)
 
 
 cdef bint virtual_begin(Relay_ *r, Client *c, ParamSet *base) noexcept nogil:
@@ -87,6 +89,7 @@ cdef bint virtual_begin(Relay_ *r, Client *c, ParamSet *base) noexcept nogil:
     c.now = params_share(base)
     c.kept = params_share(base)
     c.meaning = settings_meaning(&r.params, base)
+    c.temporary = settings_temporary(base)
     return True
 
 
@@ -327,7 +330,7 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t 
     else:                        # EFFECT_UNKNOWN; with a name: RESET ALL does not take that one back
         return FUNCTION if e.name_size else SETTING
     _changed(r, c)
-    return 0
+    return TEMPORARY if c.temporary else 0
 
 
 cdef void _boundary(Relay_ *r, Client *c, Server *s, bint keep) noexcept nogil:
@@ -442,7 +445,6 @@ cdef bint virtual_ask(Relay_ *r, Client *c, Server *s) noexcept nogil:
     if settings_ask(c.asked, &query) == 0 and owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_ASK) == 0:
         chan_send(&s.ch, query.data, query.end)
         s.unnamed = 0
-        c.asking = 1
         sent = True
     iobuf_free(&query)
     return sent

@@ -16,4 +16,6 @@ cdef ParamSet *settings_tell(
     ParamTable *t, ParamSet *told, const ParamSet *base, const ParamSet *now, IoBuf *out,
 ) noexcept nogil
 cdef bint settings_apart(const ParamSet *a, const ParamSet *b, const uint8_t *message, Py_ssize_t n) noexcept nogil
+cdef bint settings_temporary(const ParamSet *s) noexcept nogil
+cdef bint says_temporary(const uint8_t *text, Py_ssize_t n) noexcept nogil
 cdef bint settings_readable(const ParamSet *s) noexcept nogil

@@ -232,6 +232,27 @@ cdef bint settings_readable(const ParamSet *s) noexcept nogil:
     return _ascii(s)
 
 
+cdef bint says_temporary(const uint8_t *text, Py_ssize_t n) noexcept nogil:
+    """Does `text` hold the name of the temporary schema, in whatever case? A table that is created while search_path begins with it
+    is temporary, though its own text does not say so."""
+    cdef Py_ssize_t i, k
+    for i in range(n - 6):
+        if (text[i] | 0x20) == 0x70:
+            for k in range(1, 7):
+                if (text[i + k] | 0x20 if k != 2 else text[i + k]) != <uint8_t>(b"pg_temp"[k]):
+                    break
+            else:
+                return True
+    return False
+
+
+cdef bint settings_temporary(const ParamSet *s) noexcept nogil:
+    """Is the temporary schema in the search_path?"""
+    cdef Py_ssize_t n
+    cdef const uint8_t *value = params_get(s, b"search_path", 11, &n)
+    return value != NULL and says_temporary(value, n)
+
+
 cdef Py_ssize_t _open(IoBuf *out) noexcept nogil:
     """The head of a Query; where its length word is, or -1."""
     cdef uint8_t head[5]

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 # the LEX_ bits of lex_end come with these, for whoever cimports this file
 from proxy.sql._rules cimport (
-    LEX_DROP_DATABASE, LEX_EFFECTS, LEX_EMPTY, LEX_ENDS, LEX_TRANSACTION_END, LEX_TRANSACTION_START, Rules,
+    LEX_DROP_DATABASE, LEX_EFFECTS, LEX_EMPTY, LEX_ENDS, LEX_LOCAL, LEX_TRANSACTION_END, LEX_TRANSACTION_START, Rules,
 )
 
 cpdef enum Dialect:

@@ -10,12 +10,14 @@ cdef extern from *:
     #define LEX_EFFECTS           (UINT64_C(1) << 35)
     #define LEX_TRANSACTION_END   (UINT64_C(1) << 36)
     #define LEX_ENDS              (UINT64_C(1) << 37)
+    #define LEX_LOCAL             (UINT64_C(1) << 38)
     """
     const uint64_t LEX_DROP_DATABASE        # a database that must have no idle session: dropped, renamed, moved, copied
     const uint64_t LEX_TRANSACTION_START    # some statement is BEGIN or START TRANSACTION
     const uint64_t LEX_EMPTY                # blanks, comments and `;` only: the server answers EmptyQueryResponse
     const uint64_t LEX_EFFECTS              # settings or prepared statements change: `_effects` reads how
     const uint64_t LEX_TRANSACTION_END      # some statement could end a transaction block, also one that has failed
+    const uint64_t LEX_LOCAL                # settings change, for their transaction only
     const uint64_t LEX_ENDS                 # what has pinned may be gone behind it: unlock, UNLISTEN, CLOSE, DROP, DISCARD
 
 cdef enum Token:

@@ -27,6 +27,7 @@ cdef enum Word:
     W_INSERT_INTO        # INTO right behind INSERT or MERGE: what follows is a table's name
     W_INSERT_TEMP        # and that name is "temp", unless this is SELECT insert INTO TEMP name
     W_PG_TEMP            # from here on, quoting does not change the meaning
+    W_SEED
     W_SET_CONFIG         # from here on, functions
     W_CALL_STATE, W_CALL_LOCK, W_CALL_UNLOCK, W_CALL_SEQUENCE
 
@@ -54,7 +55,7 @@ _WORDS = {
     "verbose": W_EXPLAIN_OPTION, "replace": W_REPLACE, "temp": W_TEMP, "temporary": W_TEMP, "database": W_DATABASE,
     "if": W_IF, "exists": W_EXISTS, "rename": W_RENAME, "tablespace": W_TABLESPACE, "template": W_TEMPLATE,
     "true": W_TRUE, "commit": W_END, "end": W_END, "rollback": W_ROLLBACK, "abort": W_ROLLBACK, "to": W_TO,
-    "unlisten": W_ENDS, "close": W_ENDS,
+    "unlisten": W_ENDS, "close": W_ENDS, "seed": W_SEED,
 }
 # These matter wherever they stand, so the lexer hands them over even when `hot` is 0.
 _NOTABLE = {
@@ -63,6 +64,9 @@ _NOTABLE = {
     # state of the session that no statement takes back
     "setseed": W_CALL_STATE, "set_limit": W_CALL_STATE, "pg_replication_origin_session_setup": W_CALL_STATE,
     "dblink_connect": W_CALL_STATE, "dblink_connect_u": W_CALL_STATE,
+    # their slots may be temporary: the session's own
+    "pg_create_logical_replication_slot": W_CALL_STATE, "pg_create_physical_replication_slot": W_CALL_STATE,
+    "pg_copy_logical_replication_slot": W_CALL_STATE, "pg_copy_physical_replication_slot": W_CALL_STATE,
     "pg_advisory_lock": W_CALL_LOCK, "pg_advisory_lock_shared": W_CALL_LOCK,
     "pg_try_advisory_lock": W_CALL_LOCK, "pg_try_advisory_lock_shared": W_CALL_LOCK,
     "pg_advisory_unlock": W_CALL_UNLOCK, "pg_advisory_unlock_shared": W_CALL_UNLOCK, "pg_advisory_unlock_all": W_CALL_UNLOCK,
@@ -194,8 +198,7 @@ cdef void take_template1(Rules *r) noexcept nogil:
 cdef void argument(Rules *r, uint8_t kind, uint8_t word) noexcept nogil:
     """One token inside the parentheses. Only a third argument that is the bare word `true` makes the change local."""
     if kind == T_CLOSE and r.depth < r.call:
-        if r.commas != 2 or r.last != ARG_TRUE:
-            r.mask |= LEX_EFFECTS
+        r.mask |= LEX_LOCAL if r.commas == 2 and r.last == ARG_TRUE else LEX_EFFECTS
         r.call = 0
     elif kind == T_COMMA and r.depth == r.call:
         if r.commas < 3:
@@ -279,11 +282,15 @@ cdef uint8_t first_word(Rules *r, uint8_t word) noexcept nogil:
 cdef uint8_t step_session(Rules *r, uint8_t head, uint8_t kind, uint8_t word) noexcept nogil:
     """SET, ROLLBACK, PREPARE, DECLARE, EXPLAIN."""
     if head == H_SET:
+        if word == W_LOCAL:
+            r.mask |= LEX_LOCAL
         if word == W_LOCAL or word == W_TRANSACTION or word == W_CONSTRAINTS:
             return H_SET_MAYBE
         return effects(r)
     elif head == H_SET_MAYBE:
         # SET local.x = 1 sets a custom setting of the session: these words are not reserved
+        if word == W_SEED:
+            return pin(r, PIN_FUNCTION)      # SET LOCAL seed: the generator does not go back with the transaction
         return effects(r) if kind == T_DOT else H_REST
     elif head == H_ROLLBACK:                 # [WORK | TRANSACTION] TO [SAVEPOINT] name
         if word == W_TO:

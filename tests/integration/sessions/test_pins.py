@@ -102,6 +102,37 @@ def test_a_pin_ends_with_its_cause(what: str, proxy: ProxyUnderTest) -> None:
         assert client.execute("select 1").fetchone() == (1,)
 
 
+@pytest.mark.edge_case(52)
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["set search_path = 'pg_temp'", "create table hidden (n int)"],
+        ["set search_path = E'\\x70g_temp'", "create table hidden (n int)"],
+        ["set search_path = 'pg_temp', s1; create table hidden (n int); set search_path = s1"],
+        ["select set_config('search_path', 'pg_' || 'temp', false)", "create table hidden (n int)"],
+        ["begin", "set local search_path to 'pg_temp'", "create table hidden (n int)", "commit"],
+        ["begin", "select set_config('search_path', 'pg_temp,s1', true)", "select 1 as n into hidden", "commit"],
+        ["set schema 'pg_temp'", "create view hidden as select 1 as n"],
+    ],
+)
+def test_a_temporary_table_that_does_not_say_so(texts: list[str], proxy: ProxyUnderTest) -> None:
+    with connect(proxy) as client:
+        for text in texts:
+            client.execute(text.encode())
+        (pin,) = proxy.ctl("pins")
+        assert pin["reasons"] == ["temporary_object"]
+        assert client.execute("select count(*) from pg_temp.hidden").fetchone() is not None
+    goes_on(proxy)
+
+
+@pytest.mark.edge_case(52)
+def test_the_temporary_schema_by_startup_packet(proxy: ProxyUnderTest) -> None:
+    with psycopg.connect(proxy.dsn(options="-csearch_path=pg_temp"), autocommit=True) as client:
+        client.execute("create table hidden (n int)")
+        assert [pin["reasons"] for pin in proxy.ctl("pins")] == [["temporary_object"]]
+    goes_on(proxy)
+
+
 @pytest.mark.edge_case(28)
 def test_a_pin_whose_cause_a_function_takes_away_ends_after_a_rest(server: Postgres, proxy: ProxyUnderTest) -> None:
     server.sql(

@@ -16,7 +16,7 @@ PINS: dict[bytes, tuple[Lines, str]] = {
     b"create temp table t (a int)": (["1 TEMPORARY_OBJECT"], "TEMPORARY_OBJECT"),
     b"CREATE TEMPORARY SEQUENCE s": (["1 TEMPORARY_OBJECT"], "TEMPORARY_OBJECT"),
     b"create or replace temp view v as select 1": (["1 TEMPORARY_OBJECT"], "TEMPORARY_OBJECT"),
-    b"create local temporary table t (a int) on commit drop": (["1 TEMPORARY_OBJECT"], "TEMPORARY_OBJECT"),
+    b"create local temporary table t (a int) on commit drop": (["1 TEMPORARY_OBJECT ENDS"], "TEMPORARY_OBJECT"),
     b"create table pg_temp.t (a int)": (["1 TEMPORARY_OBJECT"], "TEMPORARY_OBJECT"),
     b"select 1 into temp t": (["1 TEMPORARY_OBJECT"], "TEMPORARY_OBJECT"),
     b"select * from pg_temp.t": (["1 TEMPORARY_OBJECT"], ""),

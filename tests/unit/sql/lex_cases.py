@@ -7,7 +7,7 @@ added here first; none is ever deleted.
 from typing import NamedTuple
 
 from proxy.reasons import PinReason as P
-from proxy.sql._lex import DROP_DATABASE, EFFECTS, EMPTY, ENDS, TRANSACTION_END, TRANSACTION_START
+from proxy.sql._lex import DROP_DATABASE, EFFECTS, EMPTY, ENDS, LOCAL, TRANSACTION_END, TRANSACTION_START
 
 
 class Case(NamedTuple):
@@ -105,30 +105,28 @@ _all(
     b"set--\nx=1",
     b"set",
     b"set session",
-    b"set local.x = 1",
-    b"set local . x to 1",
     b"set transaction.x = 1",
     b"set constraints.x = 1",
     b"set session.x = 1",
-    b"set local x = 1; set x = 1",
     b"reset x",
     b"RESET ALL",
     b"reset session.x",
     b'reset "role"',
     b"reset",
 )
+_all(EFFECTS | LOCAL, b"set local.x = 1", b"set local . x to 1", b"set local x = 1; set x = 1")
+_all(0, b"SET TRANSACTION READ ONLY", b"set transaction snapshot '1'", b"set constraints all deferred")
 _all(
-    0,
+    LOCAL,
     b"set local x = 1",
     b"SET LOCAL ROLE r",
     b"set local session authorization r",
-    b"SET TRANSACTION READ ONLY",
-    b"set transaction snapshot '1'",
-    b"set constraints all deferred",
     b"Set /* a */ Local -- b\n x = 1",
     b"set local",
     b"set local x.y = 1",
 )
+# the generator does not go back with the transaction
+_all(FUNCTION | LOCAL, b"set local seed = 0.5", b"SET LOCAL Seed TO DEFAULT", b'set local "seed" = 0.5')
 _all(
     EFFECTS,
     b"set role r",
@@ -164,22 +162,28 @@ _all(
     b"select set_config('a', 'b', false, true)",
     b"select set_config('a', 'b', is_local => true)",
     b"select set_config(setting_name => 'a', is_local => false, new_value => true)",
-    b"select set_config('a', set_config('b', 'c', false), true)",
-    b"select set_config('a', set_config('b', 'c', true), true)",  # too much: one call is followed at a time
     b"select set_config('a', 'b', \"true\")",
-    b"select set_config('a', 'b', true), set_config('a', 'b', false)",
     b"select set_config('a', 'b', true",
     b"select set_config(",
     b"values (set_config('a','b',false))",
     b"update t set a = set_config('a','b',false)",
 )
 _all(
-    0,
+    EFFECTS | LOCAL,
+    b"select set_config('a', set_config('b', 'c', false), true)",
+    b"select set_config('a', set_config('b', 'c', true), true)",  # too much: one call is followed at a time
+    b"select set_config('a', 'b', true), set_config('a', 'b', false)",
+)
+_all(
+    LOCAL,
     b"select set_config('a', 'b', true)",
     b"SELECT set_config('a', f(1, (2), 3), TRUE )",
     b"select set_config('a', $1, true), set_config('b', $2, true)",
     b"select set_config('a', 'b,c', /* x */ true -- y\n)",
     b"select \"set_config\"('a', $$b$$, true)",
+)
+_all(
+    0,
     b"select set_config",
     b"select set_config from t",
     b"select 'set_config(1,2,false)'",
@@ -195,8 +199,11 @@ _all(
     FUNCTION,
     b"select setseed(0.5)",
     b"select dblink_connect('a', 'b')",
-    b"select setseed(set_config('a', '1', true)::float)",
+    b"select pg_create_logical_replication_slot('s', 'test_decoding', true)",
+    b"select * from pg_catalog.pg_create_physical_replication_slot('s', false, true)",
+    b"select pg_copy_logical_replication_slot('a', 'b', true), pg_copy_physical_replication_slot('a', 'b', true)",
 )
+_all(FUNCTION | LOCAL, b"select setseed(set_config('a', '1', true)::float)")
 _all(
     FUNCTION | PREPARED,  # what a prepared statement calls, each EXECUTE calls
     b"prepare p as select set_config('a', 'b', false)",
@@ -537,7 +544,8 @@ _all(
 _all(TRANSACTION_END, b"rollback work and chain", b"rollback work a to b")
 _all(TRANSACTION_END | EFFECTS, b"rollback a to b")  # no SQL: either would do
 _all(TRANSACTION_START | EFFECTS, b"begin; set x = 1", b"set x = 1; begin")
-_all(TRANSACTION_START | TRANSACTION_END, b"begin; set local x = 1; commit", b"rollback; begin")
+_all(TRANSACTION_START | TRANSACTION_END | LOCAL, b"begin; set local x = 1; commit")
+_all(TRANSACTION_START | TRANSACTION_END, b"rollback; begin")
 
 CASES += [
     Case(b"drop database foo", DROP_DATABASE | ENDS, b"foo"),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.reasons import PinReason
-from proxy.sql._lex import EFFECTS, ENDS, SIZE, TRANSACTION_END, scan
+from proxy.sql._lex import EFFECTS, ENDS, LOCAL, SIZE, TRANSACTION_END, scan
 from tests.unit.sql.lex_cases import CASES, bit
 from tests.unit.sql.lex_reference import reference
 
@@ -65,7 +65,7 @@ def test_nothing_in_front_of_a_statement_hides_it(before: bytes) -> None:
 
 @pytest.mark.edge_case(39)
 def test_set_local_and_set_transaction_are_no_session_settings() -> None:
-    assert scan(b"SET LOCAL search_path = a; SET TRANSACTION READ ONLY; SET CONSTRAINTS ALL DEFERRED") == (0, b"")
+    assert scan(b"SET LOCAL search_path = a; SET TRANSACTION READ ONLY; SET CONSTRAINTS ALL DEFERRED") == (LOCAL, b"")
 
 
 def test_encodings_that_hide_ascii_bytes_are_not_read() -> None:
