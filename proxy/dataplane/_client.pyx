@@ -12,6 +12,7 @@ from libc.string cimport memcpy
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport NEED_DATA, Step, VIOLATION, View, iobuf_free, iobuf_len, iobuf_put
 from proxy.dataplane._chan cimport chan_flush, chan_half_close, chan_keep, chan_load, chan_send, chan_unsent
+from proxy.dataplane._mend cimport MEND_BLIND, MEND_DESCRIBED, MEND_KEEPING, MEND_MENDING, mend_begin, mend_keep
 from proxy.dataplane._pins cimport pins_cause, pins_refused, pins_work
 from proxy.dataplane._prepared cimport (
     PREPARED_FAILED, PREPARED_HOLD, PREPARED_UNCHANGED, prepared_begin, prepared_lost, prepared_query, prepared_unsure,
@@ -261,6 +262,8 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             argument = 0
             r.text = NULL
             if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
+                if not c.unsynced:
+                    mend_begin(c)
                 done = prepared_begin(r, c, kind, run, v.at, size, &argument)
             elif kind == p.QUERY and c.fe.ends:
                 r.text = v.at + 5
@@ -318,11 +321,15 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 c.server.unnamed = 0
                 _count_query(c)
             elif kind == p.EXECUTE:
+                if not c.server.mend & MEND_DESCRIBED:
+                    c.server.mend |= MEND_BLIND
                 c.unsynced = 1
                 _count_query(c)
             elif kind == p.FUNCTION_CALL:
                 _count_query(c)
             elif kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
+                if kind == p.DESCRIBE:
+                    c.server.mend |= MEND_DESCRIBED
                 c.unsynced = 1
         if c.fe.ends and c.fe.touches and not c.swallow:
             if kind == p.QUERY and not c.fe.begins and c.fe.touches & LEX_EFFECTS:
@@ -338,6 +345,8 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 c.pin.ending = 1
             if c.fe.touches & LEX_DROP_DATABASE:
                 _database_goes(r, c)
+        if not c.swallow and c.server.mend & MEND_KEEPING:
+            mend_keep(c.server, v.at, size, kind == p.SYNC and c.fe.ends)
         v.at += size
     if c.ch.fd < 0:
         return
@@ -400,6 +409,8 @@ cdef void client_visit(Relay_ *r, Client *c) noexcept nogil:
             if c.ch.hup:
                 client_close(r, c, CloseReason.CLIENT_GONE)
             return
+        if s.mend & MEND_MENDING:
+            return                           # what comes next of it is what has failed
         if s.cancels and owed_count(&s.be.owed) == 0:
             return                           # a cancel under way must not hit the next query: session_cancel_done resumes
     had = iobuf_len(&c.ch.tail)
@@ -420,5 +431,6 @@ cdef void client_visit(Relay_ *r, Client *c) noexcept nogil:
         return
     if n:
         _process(r, c, r.buf, n)
+        c.again = 0
     if c.ch.fd >= 0 and (c.ch.hup if c.state == CLIENT_WAITING else c.ch.readable):
         schedule(r, &c.ch)                   # of one who has left already, no further event will tell

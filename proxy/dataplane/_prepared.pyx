@@ -21,6 +21,7 @@ from libc.string cimport memcmp
 
 from proxy._reasons cimport PinReason
 from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
+from proxy.dataplane._mend cimport MEND_BOUND
 from proxy.dataplane._pins cimport pins_refused
 from proxy.dataplane._state cimport Client, Relay_, Server
 from proxy.dataplane._virtual cimport virtual_lost, virtual_unsure
@@ -306,6 +307,8 @@ cdef Py_ssize_t prepared_begin(
             if _refused(c, c.unnamed, argument):
                 return _nobody(r, c, kind, run, at)
             _portal(r, c, at, c.unnamed)
+            if c.unnamed != NULL:
+                s.mend |= MEND_BOUND
         return _use_unnamed(r, c, run, at)
     state = _look(c, s, name, c.fe.name_size, &st)
     if state == NAME_UNSURE:
@@ -328,6 +331,8 @@ cdef Py_ssize_t prepared_begin(
         if _refused(c, st, argument):
             return _nobody(r, c, kind, run, at)
         _portal(r, c, at, st)
+        if st != NULL:
+            s.mend |= MEND_BOUND
     if not _put(r, run, at - run) or (st != NULL and not _prepare(r, s, st, False)):
         return PREPARED_FAILED
     n = statement_name(0 if st == NULL else st.id, &ours[0])

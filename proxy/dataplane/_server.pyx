@@ -12,6 +12,7 @@ from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport FORWARD, IoBuf, NEED_DATA, Step, SWALLOW, VIOLATION, View, iobuf_free, iobuf_len, load_u32, store_u32
 from proxy.dataplane._chan cimport CHAN_EOF, chan_flush, chan_keep, chan_load, chan_send, chan_unsent
 from proxy.dataplane._events cimport EVENT_REFUSED, EVENT_SERVER_FATAL, tell
+from proxy.dataplane._mend cimport MEND_MENDING, mend_again, mend_forget, mend_wanted
 from proxy.dataplane._pins cimport pins_answer, pins_answered, pins_cause, pins_end
 from proxy.dataplane._prepared cimport prepared_answered, prepared_error, prepared_lost, prepared_unsure
 from proxy.dataplane._session cimport (
@@ -156,7 +157,7 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
         kind = s.be.kind or v.at[0]
         if s.be.kind == 0 and not _whole(&v) and (
             (kind == p.DATA_ROW and (owed_argument(&s.be.owed) == OWED_ASK or owed_argument(&s.be.owed) == OWED_AUDIT))
-            or (kind == p.ERROR_RESPONSE and owed_argument(&s.be.owed) > OWED_EFFECT)
+            or (kind == p.ERROR_RESPONSE and (s.again.end or owed_argument(&s.be.owed) > OWED_EFFECT))
         ):
             step = NEED_DATA
             break
@@ -164,7 +165,15 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
         if step == NEED_DATA or step == VIOLATION:
             break
         if s.be.begins:
-            if kind == p.READY_FOR_QUERY:
+            if kind == p.READY_FOR_QUERY and s.mend & MEND_MENDING:
+                step = SWALLOW
+                s.errored = 0
+                if c != NULL and not mend_again(r, c, s):
+                    client_end(r, c, CloseReason.CLIENT_GONE)
+                    return
+                if c != NULL:
+                    schedule(r, &c.ch)
+            elif kind == p.READY_FOR_QUERY:
                 settled = True
                 if c != NULL and c.base != NULL and s.now != c.now:
                     _to_client(c, run, v.at)
@@ -216,6 +225,9 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
                     tell(r, EVENT_REFUSED, s.pool.id, s.id, 0 if c == NULL else c.slot, v.at, size)
                 if s.be.owed.n_lost:
                     prepared_lost(r, c, s)
+                if c != NULL and mend_wanted(s):
+                    s.mend |= MEND_MENDING
+                    step = SWALLOW
                 if memcmp(&s.be.sqlstate[0], b"0A000", 5) == 0 or memcmp(&s.be.sqlstate[0], b"26000", 5) == 0:
                     prepared_unsure(s)       # "cached plan must not change result type", "does not exist" (edge case 29)
                 if s.be.fatal:
@@ -239,6 +251,8 @@ cdef void _process(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept no
             if c != NULL:
                 _to_client(c, run, v.at)
             run = v.at + size
+        elif kind != p.NOTICE_RESPONSE and kind != p.PARAMETER_STATUS and kind != p.NOTIFICATION_RESPONSE:
+            mend_forget(s)
         v.at += size
         if refused:
             # its settings cannot be had any more (a role that is gone …): under others its requests must not run, and of their

@@ -23,6 +23,7 @@ from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport iobuf_free, iobuf_len, store_u32
 from proxy.dataplane._chan cimport chan_close, chan_half_close, chan_send, chan_unsent
 from proxy.dataplane._events cimport EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_FORGET, EVENT_OPEN, EVENT_SERVER_CLOSED, tell
+from proxy.dataplane._mend cimport mend_free
 from proxy.dataplane._pins cimport pins_ask, pins_cause, pins_forget, pins_rest, pins_soon
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
@@ -83,6 +84,7 @@ cdef void _detach(Relay_ *r, Server *s) noexcept nogil:
         return
     s.client = NULL
     c.server = NULL
+    mend_free(s)
     word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, -1)
     if s.pinned:
         s.pinned = 0
@@ -595,6 +597,7 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
     params_drop(&r.params, s.kept)
     s.params = s.born = s.now = s.kept = NULL
     backend_free(&s.be)
+    iobuf_free(&s.again)
     known_free(&s.known)
     s.pool = NULL
     s.state = SERVER_PARTING

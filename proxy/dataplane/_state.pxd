@@ -124,6 +124,7 @@ cdef struct Client:
     uint8_t hold                 # the message at hand waits for an answer to what has been sent before it
     uint8_t portal_known         # what the unnamed portal runs is in the books, and cannot end a transaction
     uint8_t named_effects        # a portal with a name may run something that changes the virtual session
+    uint8_t again                # what is read next of it has failed once: see _mend
     uint8_t temporary            # the temporary schema is in its search_path
     uint8_t tls_on
     uint8_t key_size
@@ -190,12 +191,14 @@ cdef struct Server:
     uint8_t errored              # an error came since the last ReadyForQuery
     uint8_t stirred              # settings may have changed since the last end of a transaction
     uint8_t reported             # … and the server has said so of one
+    uint8_t mend                 # Mend_
     uint16_t key_size
     uint8_t key[256]             # BackendKeyData of the database
     uint32_t backend_pid
     uint32_t unnamed             # number of the statement that is unnamed there; 0: none, or not known
     uint32_t batch               # counts Sync and Query
     KnownSet known               # prepared statements
+    IoBuf again                  # the batch under way, until its first answer
     uint32_t id
     int permit
     int gen
