@@ -107,7 +107,7 @@ def rude_function(server: Postgres) -> None:
         "create function s1.rude() returns void language plpgsql as"
         " $$ begin perform set_config('timezone', 'Asia/Kolkata', false); end $$",
         "create function s1.ruder() returns void language plpgsql as"
-        " $$ begin perform set_config('statement_timeout', '12345', false); end $$",
+        " $$ begin perform set_config('lock_timeout', '12345', false); end $$",
     )
 
 
@@ -146,12 +146,12 @@ def test_the_neighbours_see_nothing_of(
 @pytest.mark.usefixtures("rude_function")
 @pytest.mark.parametrize(
     "statement",
-    ["update pg_settings set setting = '12345' where name = 'statement_timeout'", "select s1.ruder()"],
+    ["update pg_settings set setting = '12345' where name = 'lock_timeout'", "select s1.ruder()"],
     ids=["UPDATE pg_settings", "SET in a function, of what the server does not report"],
 )
 def test_the_neighbours_see_nothing_of_hidden_settings(statement: str, server: Postgres) -> None:
-    """With a proxy of its own: what was set stays on the server connection."""
-    group = {"max_connections": 2, "connection_borrow_timeout": 3}
+    """With a proxy of its own: what was set stays on the only server connection, as no neighbour sets lock_timeout."""
+    group = {"max_connections": 1, "connection_borrow_timeout": 3}
     with (
         ProxyUnderTest(server, workers=1, users=scenery.USERS, target_group=group, alone=False) as proxy,
         neighbours(server.dsn, proxy.dsn, role="clerk") as watch,
