@@ -37,6 +37,7 @@ cdef struct Rules:
     uint32_t depth       # of parentheses
     uint32_t call        # depth inside the set_config( ... ) being read; 0: none
     uint8_t hot          # every next token matters; otherwise only notable words and `;` do
+    uint8_t writes       # the statement begins with UPDATE or WITH
     uint8_t seen         # the statement is not empty
     uint8_t head         # how far the beginning of the statement is understood
     uint8_t prev         # the token just before, where it is a word of ours

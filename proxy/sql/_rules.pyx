@@ -11,7 +11,7 @@ A boring statement leaves all three at rest after its first word; then `hot` is 
 from libc.string cimport memcpy
 
 from proxy._reasons cimport (
-    PIN_ADVISORY_LOCK, PIN_CURSOR, PIN_DO_BLOCK, PIN_FUNCTION, PIN_LISTEN, PIN_LOAD, PIN_PREPARED_SQL, PIN_SEQUENCE,
+    PIN_ADVISORY_LOCK, PIN_CURSOR, PIN_DO_BLOCK, PIN_FUNCTION, PIN_LISTEN, PIN_LOAD, PIN_PREPARED_SQL, PIN_SEQUENCE, PIN_SETTING,
     PIN_TEMPORARY_OBJECT, PIN_UNREADABLE,
 )
 
@@ -23,11 +23,11 @@ cdef enum Word:
     W_EXPLAIN, W_DROP, W_ALTER, W_BEGIN, W_LOCAL, W_GLOBAL, W_TRANSACTION, W_CONSTRAINTS, W_SESSION
     W_AUTHORIZATION, W_ROLE, W_WITH, W_HOLD, W_FOR, W_AS, W_SELECT, W_DEFAULT, W_INSERT_TAIL, W_EXPLAIN_OPTION
     W_REPLACE, W_TEMP, W_INTO, W_INSERT, W_DATABASE, W_IF, W_EXISTS, W_RENAME, W_TABLESPACE, W_TEMPLATE, W_TRUE
-    W_UESCAPE, W_END, W_ROLLBACK, W_TO, W_ENDS
+    W_UESCAPE, W_END, W_ROLLBACK, W_TO, W_ENDS, W_UPDATE
     W_INSERT_INTO        # INTO right behind INSERT or MERGE: what follows is a table's name
     W_INSERT_TEMP        # and that name is "temp", unless this is SELECT insert INTO TEMP name
     W_PG_TEMP            # from here on, quoting does not change the meaning
-    W_SEED
+    W_SEED, W_PG_SETTINGS
     W_SET_CONFIG         # from here on, functions
     W_CALL_STATE, W_CALL_LOCK, W_CALL_UNLOCK, W_CALL_SEQUENCE
 
@@ -55,12 +55,12 @@ _WORDS = {
     "verbose": W_EXPLAIN_OPTION, "replace": W_REPLACE, "temp": W_TEMP, "temporary": W_TEMP, "database": W_DATABASE,
     "if": W_IF, "exists": W_EXISTS, "rename": W_RENAME, "tablespace": W_TABLESPACE, "template": W_TEMPLATE,
     "true": W_TRUE, "commit": W_END, "end": W_END, "rollback": W_ROLLBACK, "abort": W_ROLLBACK, "to": W_TO,
-    "unlisten": W_ENDS, "close": W_ENDS, "seed": W_SEED,
+    "unlisten": W_ENDS, "close": W_ENDS, "seed": W_SEED, "update": W_UPDATE,
 }
 # These matter wherever they stand, so the lexer hands them over even when `hot` is 0.
 _NOTABLE = {
     "into": W_INTO, "insert": W_INSERT, "merge": W_INSERT, "uescape": W_UESCAPE, "pg_temp": W_PG_TEMP,
-    "set_config": W_SET_CONFIG,
+    "set_config": W_SET_CONFIG, "pg_settings": W_PG_SETTINGS,
     # state of the session that no statement takes back
     "setseed": W_CALL_STATE, "set_limit": W_CALL_STATE, "pg_replication_origin_session_setup": W_CALL_STATE,
     "dblink_connect": W_CALL_STATE, "dblink_connect_u": W_CALL_STATE,
@@ -149,6 +149,7 @@ cdef void rules_start(Rules *r) noexcept nogil:
     r.statements = 0
     r.ended = 0
     r.seen = 0
+    r.writes = 0
     r.depth = 0
     r.call = 0
     r.hot = 1
@@ -275,6 +276,9 @@ cdef uint8_t first_word(Rules *r, uint8_t word) noexcept nogil:
     elif word == W_ENDS:
         r.mask |= LEX_ENDS
         return H_REST
+    elif word == W_UPDATE or word == W_WITH:
+        r.writes = 1
+        return H_REST
     else:
         return H_REST
 
@@ -394,6 +398,9 @@ cdef void rules_token(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) no
 
     if word == W_PG_TEMP:
         rules_pin(r, PIN_TEMPORARY_OBJECT)
+    elif word == W_PG_SETTINGS:
+        if r.writes:                         # UPDATE pg_settings is set_config
+            rules_pin(r, PIN_SETTING)
     elif word == W_UESCAPE:                  # the name or string before it means something else than it says
         rules_pin(r, PIN_UNREADABLE)
     elif word == W_TEMP:
@@ -422,6 +429,7 @@ cdef void rules_end(Rules *r) noexcept nogil:
     r.statements += r.seen
     r.ended += 1
     r.seen = 0
+    r.writes = 0
     r.call = 0
     r.prev = W_NONE
     r.head = H_START

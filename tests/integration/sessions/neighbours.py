@@ -26,7 +26,8 @@ _LIMIT_S = 20.0
 _AT_FIRST = ("autocommit", "local")  # what everybody does before anything rude happens
 # nothing of these may be there, whoever asks
 _FOREIGN = {
-    "temporary schema": "pg_my_temp_schema()::text",
+    # the schema itself stays, empty, with a connection that ever had one (README)
+    "temporary objects": "(select count(*)::text from pg_depend where refobjid = nullif(pg_my_temp_schema(), 0))",
     "temporary tables": "(select count(*)::text from pg_class where relpersistence = 't' and pg_table_is_visible(oid))",
     "channels": "(select count(*)::text from pg_listening_channels())",
     "advisory locks": "(select count(*)::text from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())",

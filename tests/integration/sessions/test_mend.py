@@ -62,7 +62,7 @@ def test_statements_that_a_function_has_deallocated(two: ProxyUnderTest, table: 
 
 @pytest.mark.edge_case(29)
 def test_nothing_is_done_twice(server: Postgres, one: ProxyUnderTest, table: str) -> None:
-    """Two INSERTs in a batch, the second one of a statement that the first takes away: an error, and one row or none."""
+    """A batch whose second statement is taken away by its first: an error, and none of it."""
     with FakeClient(one.host, one.port).login() as client:
         client.send(parse(f"insert into {table} select 1 from s1.lose()", "a"), parse("select 1", "b"), sync())
         client.read_until("ReadyForQuery")

@@ -125,6 +125,15 @@ _all(
     b"set local",
     b"set local x.y = 1",
 )
+_all(
+    bit(P.PIN_SETTING),
+    b"update pg_settings set setting = '1MB' where name = 'work_mem'",
+    b'UPDATE ONLY pg_catalog."pg_settings" SET setting = 1',
+    b"with a as (select 1) update pg_settings set setting = 1",
+    b"explain analyze update pg_settings set setting = 1",
+    b"select 1; update pg_settings set setting = 1",
+)
+_all(0, b"select * from pg_settings", b"update t set a = 1; select * from pg_settings", b"update t set pg_setting = 1")
 # the generator does not go back with the transaction
 _all(FUNCTION | LOCAL, b"set local seed = 0.5", b"SET LOCAL Seed TO DEFAULT", b'set local "seed" = 0.5')
 _all(
