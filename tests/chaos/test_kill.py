@@ -77,6 +77,7 @@ def controller(proxy: ProxyUnderTest) -> int:
 
 def nothing_leaked(proxy: ProxyUnderTest, pg: Postgres) -> None:
     """With no client left: the database, the workers and the permits agree, and every place can still be used."""
+    wait_until(lambda: controller(proxy) != 0, what="a controller: the last one may just have been killed")
     wait_until(lambda: proxy.ctl("status")["endpoints"][0]["clients"] == 0, what="no client")
 
     def agree() -> bool:

@@ -176,7 +176,9 @@ def test_drain_closes_between_transactions_and_undo_lets_in_again(pg: Postgres) 
             load.wait_for_progress(2)
             assert proxy.ctl("status")["state"] == "ready"
         assert not [f for f in load.failures if f.doing == INSIDE]
-        assert {f.client for f in load.failures if f.worker is not None} == set(range(20)), "somebody was not told"
+        # by a FATAL, or, if it was just coming back, by a refusal
+        assert {f.client for f in load.failures} == set(range(20)), "somebody was not told"
+        assert [f for f in load.failures if f.worker is not None]
         late = [f for f in load.failures if f.begun > ended + 0.5]
         assert not late, "\n".join(map(str, late[:5]))
         assert ended - begun < 10
