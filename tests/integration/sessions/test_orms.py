@@ -5,7 +5,11 @@ the named driver or framework sends on the wire. The connections differ in searc
 """
 
 import asyncio
+import json
+import os
+import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import asyncpg
@@ -20,10 +24,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from tests.harness import node
 from tests.harness.messages import bind, describe, execute, parse, sync
 from tests.harness.postgres import Postgres
 from tests.integration.sessions import twenty
 from tests.integration.sessions.twenty import (
+    CLIENTS,
     KINDS,
     LOOK,
     ROUNDS,
@@ -342,6 +348,25 @@ def asyncpg_pool(cache: int) -> Work:
 # raw flows
 
 
+# node-postgres: named and unnamed statements, alone and from its pool (which has no reset of its own)
+
+
+def node_postgres(kind: str) -> Work:
+    def work(to: To) -> list[list[str]]:
+        persons = json.dumps([asdict(person(n)) for n in range(CLIENTS)])
+        address = {"PGHOST": to.host, "PGPORT": str(to.port), "PGDATABASE": "test"}
+        app = {"PGUSER": "app", "PGPASSWORD": "apppw"}
+        command = ["node", str(node.folder() / "twenty.js"), persons, str(ROUNDS), kind, LOOK]
+        environment = {**os.environ, **address, **app}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=25)
+        assert done.returncode == 0, done.stderr
+        said: list[list[str]] = json.loads(done.stdout)
+        return said
+
+    return work
+
+
+
 def _rows(n: int, k: int) -> list[tuple[str, str, str]]:
     return [(str(n * 1000 + k * 10 + m), str(n), f"{k}.{m}") for m in range(3)]
 
@@ -533,6 +558,8 @@ WORKS: dict[str, Work] = {
     "asyncpg without its cache": asyncpg_alone(0),
     "asyncpg's pool": asyncpg_pool(100),
     "asyncpg's pool without its cache": asyncpg_pool(0),
+    "node-postgres": node_postgres("alone"),
+    "node-postgres, its pool": node_postgres("pool"),
     "Rails": twenty.raw(without, rails),
     "Prisma": twenty.raw(without, prisma),
     "pgx": twenty.raw(without, pgx),
