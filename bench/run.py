@@ -36,11 +36,24 @@ def loads(quick: bool) -> list[Load]:
     modes = ["simple", "prepared"] if quick else ["simple", "extended", "prepared"]
     found = [Load(f"{mode}, {n}", "select 1", n, mode) for mode in modes for n in clients]
     found += [Load(f"TLS simple, {n}", "select 1", n, tls=True) for n in ([100] if quick else [16, 100])]
+    found += settings_loads()
     found += [Load("login, 16", "select 1", 16, reconnect=True)]
     if not quick:
         found += [Load("TLS login, 16", "select 1", 16, reconnect=True, tls=True)]
     found += [Load("10 MB result, 4", "select line from big", 4)]
     return found
+
+
+def settings_loads() -> list[Load]:
+    """What a SET costs: beside a second statement that is none, one that changes nothing, and one that nobody else has.
+
+    With the last, every request meets a server connection with somebody else's setting (a peer may not even notice).
+    """
+    return [
+        Load("2 statements, 16", "select 2;\nselect 1", 16),
+        Load("needless SET, 16", "set statement_timeout = 60000;\nselect 1", 16),
+        Load("own SET, 16", "\\set own random(60000, 1000000000)\nset statement_timeout = :own;\nselect 1", 16),
+    ]
 
 
 def prepare(pg: Postgres) -> None:

@@ -36,6 +36,8 @@ from proxy.pgsql._statements cimport (
     known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_look, names_of, names_put,
     statement_drop, statement_intern, statement_name, statement_share, statement_text_size,
 )
+from proxy.shm._fields cimport TG_STATEMENTS_PREPARED
+from proxy.shm._segment cimport word_add
 from proxy.sql._effects cimport effects_read
 from proxy.sql._lex cimport LEX_EFFECTS, LEX_ENDS, LEX_LOCAL, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
 
@@ -99,6 +101,7 @@ cdef bint _prepare(Relay_ *r, Server *s, Statement *st, bint own) noexcept nogil
     known.confirmed = 0
     known.sent = s.batch
     known.used = s.batch
+    word_add(s.pool.target.tg + TG_STATEMENTS_PREPARED, not own)
     return _put_parse(r, s, &name[0], n, st, 0 if own else OWED_SWALLOW, (st.id | OWED_OWN) if own else st.id)
 
 

@@ -32,6 +32,8 @@ from proxy.pgsql._statements cimport (
     ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_look, names_remove,
     statement_drop, statement_intern,
 )
+from proxy.shm._fields cimport TG_SETTINGS_REPLAYS
+from proxy.shm._segment cimport word_add
 from proxy.sql._effects cimport (
     EFFECT_ASK, EFFECT_DEALLOCATE, EFFECT_DEALLOCATE_ALL, EFFECT_DISCARD_ALL, EFFECT_DISCARD_SEQUENCES, EFFECT_RESET,
     EFFECT_RESET_ALL, EFFECT_ROLLBACK_TO, EFFECT_SET, Effect, effects_next, effects_read,
@@ -138,6 +140,7 @@ cdef bint virtual_align(Relay_ *r, Client *c, Server *s) noexcept nogil:
     cdef int _i
     if messages < 0:
         return False
+    word_add(s.pool.target.tg + TG_SETTINGS_REPLAYS, messages > 0)
     for _i in range(messages):
         if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_REPLAY) < 0:
             return False

@@ -56,8 +56,10 @@ cdef enum:
     TG_PINS_IGNORED = 88  # counter, relay, 21 words: + pin_reason
     TG_PINS_REFUSED = 109  # counter, relay, 21 words: + pin_reason
     TG_PINNED_IDLE_MICROSECONDS = 130  # counter, relay, 21 words: + pin_reason
-    TG_PIN_AUDITS = 151  # counter, relay
-    TG_QUERY_DATABASE_RESPONSE_LATENCY = 152  # histogram, relay
+    TG_SETTINGS_REPLAYS = 151  # counter, relay
+    TG_STATEMENTS_PREPARED = 152  # counter, relay
+    TG_PIN_AUDITS = 153  # counter, relay
+    TG_QUERY_DATABASE_RESPONSE_LATENCY = 154  # histogram, relay
     TG_DATABASE_CONNECTION_REQUESTS = 400  # counter, front
     TG_DATABASE_CONNECTION_REQUESTS_WITH_TLS = 401  # counter, front
     TG_DATABASE_CONNECTIONS_SETUP_SUCCEEDED = 402  # counter, front
