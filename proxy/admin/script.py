@@ -22,6 +22,13 @@ _SENDS = frozenset(b"g gx gset gexec gdesc crosstabview watch gsend sendpipeline
 _COPIES = re.compile(rb"\\copy\b.*\bfrom\s+p?stdin\b", re.IGNORECASE)
 _INCLUDES = frozenset(b"i ir include include_relative".split())
 _TO_THE_BEGINNING = frozenset({EffectKind.EFFECT_RESET_ALL, EffectKind.EFFECT_DISCARD_ALL})
+_TOUCHES = (b"set", b"reset", b"discard")
+_SET_CONFIG = re.compile(rb"\bset_config\b", re.IGNORECASE)
+# client encodings with bytes below 0x80 inside of characters (PostgreSQL manual, table 24.3, and src/common/encnames.c)
+_MISREAD = frozenset(
+    b"sjis mskanji shiftjis win932 windows932 shiftjis2004 big5 win950 windows950 gbk win936 windows936 uhc win949"
+    b" windows949 gb18030 johab".split()
+)
 _OFF = frozenset(b"off of false fals fal fa f no n 0".split())
 
 COMMANDS, DATA, INCLUDED = "psql commands", "lines of COPY data", "included files"
@@ -43,7 +50,8 @@ class Script:
         self._reading = Reading()
         self._begin = 0  # of the statement being read, with what is in front of it
         self._at = 0  # where the next token is looked for
-        self._inner: set[int] = set()  # places of the `\\;` in the statement
+        self._inner: set[int] = set()  # places of the `;` that `\\;` has in the statement
+        self._holes: list[tuple[int, int]] = []  # what of the text is no SQL: read as blanks
 
     def __iter__(self) -> Iterator[Found]:
         while not self.problem:
@@ -72,7 +80,7 @@ class Script:
                 if reading.take(kind, self._text, start, stop):
                     before = self._text, self.std_strings
                     yield from self._statement(stop)
-                    if (self._text, self.std_strings) != before:
+                    if self.problem or (self._text, self.std_strings) != before:
                         break
                     reading = self._reading
             else:
@@ -89,6 +97,7 @@ class Script:
 
     def _more(self) -> None:
         """Read on; the statement that has begun is read again from its begin, since its last token may go on."""
+        self._fill()
         rest = self._text[self._begin :]
         if len(rest) > self._longest:
             start = self._skip_blanks(self._begin) if self._reading.start < 0 else self._reading.start
@@ -106,6 +115,7 @@ class Script:
         """The statement that ends here, if there is one; what follows begins at `stop`."""
         done = self._reading
         self._reading = Reading()
+        self._fill()
         if done.start >= 0:
             text = self._text[done.start : done.stop]
             yield Found(self._number(done.start), text)
@@ -115,16 +125,32 @@ class Script:
         if done.copies:
             self._data()
 
+    def _fill(self) -> None:
+        """Blanks for the holes: not one by one, which would copy the text as often."""
+        if self._holes:
+            text = bytearray(self._text)
+            for start, stop in self._holes:
+                text[start:stop] = b" " * (stop - start)
+            self._text = bytes(text)
+            self._holes.clear()
+
     def _follow(self, done: Reading, text: bytes) -> None:
-        """How strings are read may change behind it."""
-        if done.head[:1] not in ([b"set"], [b"reset"], [b"discard"]):
+        """How texts are read may change behind it."""
+        if not done.head or (done.head[0] not in _TOUCHES and not _SET_CONFIG.search(text)):
             return
         for kind, _, name, value in effects(text, self.std_strings):
             ours = name == "standard_conforming_strings"
             if kind == EffectKind.EFFECT_SET and ours:
                 self.std_strings = value.lower() not in _OFF
+            elif kind == EffectKind.EFFECT_SET and name == "client_encoding":
+                self._encoding(value)
             elif kind in _TO_THE_BEGINNING or (kind == EffectKind.EFFECT_RESET and ours):
                 self.std_strings = True
+
+    def _encoding(self, name: bytes) -> None:
+        if re.sub(rb"[^a-z0-9]", b"", name.lower()) in _MISREAD:
+            told = name.decode("ascii", "replace")
+            self.problem = f"line {self._line}: client_encoding is {told}: not read from here on"
 
     def _command(self, start: int) -> bool | None:
         """At a backslash: whether it sends the statement in front of it; None if its line has not been read yet."""
@@ -134,8 +160,8 @@ class Script:
             return None
         stop = len(text) if stop < 0 else stop
         if text[start + 1 : start + 2] in (b";", b":"):  # for the server, not for psql
-            self._text = text[:start] + b" " + text[start + 1 :]
-            self._at = start
+            self._holes.append((start, start + 1))
+            self._at = start + 1
             self._inner.add(start + 1)
             return False
         line = text[start:stop]
@@ -148,10 +174,13 @@ class Script:
             self.skipped[INCLUDED] += 1
         if names[:1] in ([b"r"], [b"reset"]):
             self._reading = Reading()
+        if names[:1] == [b"encoding"]:
+            self._number(start)
+            self._encoding(line.removeprefix(b"\\encoding").strip(b" \t\r'\""))
         if self._reading.start < 0:
             self._begin = stop
         else:
-            self._text = text[:start] + b" " * (stop - start) + text[stop:]
+            self._holes.append((start, stop))
         if _COPIES.match(line):
             self._data()
         return False
@@ -165,8 +194,9 @@ class Script:
                 more = next(iter(self._source.lines()), None)
                 self._text += (more[1] if more else b"") + b"\n"
                 line = len(self._text) - 1
+        self._fill()
         kept = self._text[self._begin : line]
-        number = self._number(self._begin)
+        number = begin = self._number(self._begin)
         follows = number + kept.count(b"\n") + 1
         self._source.give_back(self._text[line + 1 :])
         for number, data, _ in self._source.lines(follows):
@@ -174,6 +204,8 @@ class Script:
             if data == b"\\.":
                 break
             self.skipped[DATA] += 1
+        if self._reading.start >= 0:  # it goes on behind the data, whose lines count
+            kept += b"\n" * (follows - begin - kept.count(b"\n") - 1)
         self._text = kept + b"\n"
         self._ended = False
         self._line = follows - 1 - kept.count(b"\n")

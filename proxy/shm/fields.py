@@ -201,7 +201,7 @@ FIELDS: tuple[Field, ...] = (
         labels=Labels.PIN_REASON,
     ),
     _field("settings_replays", _T, _C, _RELAY, "Times a database connection was led to its client's settings, unseen"),
-    _field("statements_prepared", _T, _C, _RELAY, "Statements prepared on a database connection, unseen, to be run there"),
+    _field("statements_prepared", _T, _C, _RELAY, "Statements prepared on a connection, for its client, unseen"),
     _field("pin_audits", _T, _C, _RELAY, "Times the database was asked whether anything is left of what had pinned"),
     _field(
         "query_database_response_latency",

@@ -65,6 +65,7 @@ CASES: dict[bytes, list[tuple[int, bytes]]] = {
     b"copy t from stdin;\n1\n2": [(1, b"copy t from stdin")],
     b"copy t from stdin;": [(1, b"copy t from stdin")],
     b"\\copy t from stdin\n'\n\\.\nb": [(4, b"b")],
+    b"a\n\\copy t from stdin\n1\n2\n\\.\nb;\nc;": [(1, b"a\n" + b" " * 18 + b"\n\n\n\nb"), (7, b"c")],
     b"\\copy t from 'file'\nb": [(2, b"b")],
     b"copy t to stdout;\nb": [(1, b"copy t to stdout"), (2, b"b")],
     b"copy (select a from stdin) to stdout;\nb": [(1, b"copy (select a from stdin) to stdout"), (2, b"b")],
@@ -75,6 +76,11 @@ CASES: dict[bytes, list[tuple[int, bytes]]] = {
         (1, b"select '\\';'"),
         (1, b"set standard_conforming_strings to on"),
         (1, b"'\\'"),
+        (1, b"b"),
+    ],
+    b"select set_config('Standard_Conforming_Strings', 'off', false); '\\';'; b": [
+        (1, b"select set_config('Standard_Conforming_Strings', 'off', false)"),
+        (1, b"'\\';'"),
         (1, b"b"),
     ],
     # what has no end
@@ -151,6 +157,29 @@ def test_many_commands_and_blocks_take_no_time() -> None:
     assert len(found) == 40_000
     assert found[-1] == (5 * 20_000 - 2, b"copy t from stdin")
     assert script.skipped == {COMMANDS: 20_000, DATA: 20_000}
+
+
+def test_a_statement_with_many_commands_in_it_takes_no_time() -> None:
+    found, _ = read(b"select 1,\n" + b"\\echo x\n1, \\; \n" * 50_000 + b"2;\nb", longest=1 << 24)
+    assert [line for line, _ in found] == [1, 100_003]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SET client_encoding = 'Shift_JIS_2004';\n",
+        b"set names sjis;\n",
+        b"select set_config('client_encoding', 'GBK', false);\n",
+        b"\\encoding BIG5\n",
+    ],
+)
+@pytest.mark.usefixtures("_pieces")
+def test_what_would_be_misread_is_not_read(text: bytes) -> None:
+    found, script = read(b"a;\n" + text + b"listen b;\n")
+    assert b"listen b" not in [text for _, text in found]
+    assert script.problem.startswith("line 2: client_encoding is ") and script.problem.endswith("not read from here on")
+    _, script = read(b"set client_encoding = 'EUC_JP'; \\encoding UTF8\n")
+    assert script.problem == ""
 
 
 @pytest.mark.parametrize("back", [b"reset standard_conforming_strings", b"reset all", b"discard all"])
