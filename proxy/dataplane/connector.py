@@ -17,10 +17,11 @@ from proxy.dataplane.beginning import of_init_query
 from proxy.dataplane.listening import keepalive, peer_name
 from proxy.dataplane.pools import Pool, Welcome
 from proxy.errors import DatabaseError, ProtocolViolation
+from proxy.exchange import PeerClosed, StartTls
 from proxy.model import ServerTls, SslMode, Target
 from proxy.net._tls import ClientContext, TlsError, TlsSession
 from proxy.pgsql.authclient import Encryption, ServerReady, ServerRefused, TlsRefused, UnsupportedMethod, log_in
-from proxy.pgsql.exchange import Line, PeerClosed, StartTls
+from proxy.pgsql.exchange import Line
 from proxy.pgsql.messages import SSL_REQUEST, cancel_request, error_response, parameter_status
 from proxy.pgsql.scram import ScramError
 from proxy.reasons import ConnectFailure

@@ -18,9 +18,10 @@ from proxy.dataplane.listening import peer_name
 from proxy.dataplane.pools import Pool, Settings, Welcome
 from proxy.dataplane.watch import READ, WRITE
 from proxy.errors import BorrowTimeout, LoginTimeout, NoCredentials, ProxyError, TooManyClients, UnknownError
+from proxy.exchange import Hangup, PeerClosed, StartTls
 from proxy.net._tls import TlsClosed, TlsError, TlsSession
 from proxy.pgsql.authserver import authenticate
-from proxy.pgsql.exchange import Hangup, Line, PeerClosed, StartTls
+from proxy.pgsql.exchange import Line
 from proxy.pgsql.messages import READY_FOR_QUERY_IDLE, backend_key_data, error_response
 from proxy.pgsql.startup import CancelRequest, Startup, startup
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.errors import ProtocolViolation
-from proxy.pgsql.exchange import Exchange, Line, StartTls
+from proxy.exchange import Exchange, StartTls
+from proxy.pgsql.exchange import Line
 from proxy.pgsql.md5 import md5_response
 from proxy.pgsql.messages import (
     PROTOCOL_3_0,

@@ -7,8 +7,9 @@ write with AuthenticationOk and everything behind it, or in front of the error, 
 import os
 
 from proxy.errors import IamWithoutTls, ProtocolViolation, UnsupportedAuthentication, WrongPassword
+from proxy.exchange import Exchange
 from proxy.model import ClientPasswordAuthType, Credential, IamAuth
-from proxy.pgsql.exchange import MAX_AUTH_MESSAGE, Exchange, Line
+from proxy.pgsql.exchange import MAX_AUTH_MESSAGE, Line
 from proxy.pgsql.md5 import md5_matches
 from proxy.pgsql.messages import (
     Auth,

@@ -23,9 +23,10 @@ from proxy.errors import (
     UnsupportedProtocol,
     UserNameMissing,
 )
+from proxy.exchange import Exchange, Hangup, StartTls
 from proxy.model import ClientTlsMode
 from proxy.pgsql import options
-from proxy.pgsql.exchange import MAX_STARTUP_PACKET, Exchange, Hangup, Line, StartTls
+from proxy.pgsql.exchange import MAX_STARTUP_PACKET, Line
 from proxy.pgsql.messages import (
     CANCEL_REQUEST_CODE,
     GSSENC_REQUEST_CODE,

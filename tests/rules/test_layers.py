@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[2] / "proxy"
 # Bottom up. Those of one layer do not know each other, except the vocabulary at the bottom and the roots at the top.
 LAYERS = [
     "errors reasons _reasons model",
-    "_wire",
+    "_wire exchange",
     "sql shm net",
     "pgsql mysql",
     "dataplane control",

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from proxy.errors import ProxyError
+from proxy.exchange import Exchange, PeerClosed
 from proxy.model import ClientPasswordAuthType, Credential
 from proxy.pgsql.authserver import authenticate
-from proxy.pgsql.exchange import Exchange, Line, PeerClosed
+from proxy.pgsql.exchange import Line
 from tests.fuzz import mutate as mutators
 from tests.harness import messages as m
 from tests.unit.pgsql.drive import play, same

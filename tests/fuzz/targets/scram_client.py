@@ -11,9 +11,10 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from proxy.errors import ProxyError
+from proxy.exchange import Exchange, PeerClosed
 from proxy.pgsql._params import ParamsDoor
 from proxy.pgsql.authclient import Encryption, ServerReady, ServerRefused, TlsRefused, UnsupportedMethod, log_in
-from proxy.pgsql.exchange import Exchange, Line, PeerClosed
+from proxy.pgsql.exchange import Line
 from proxy.pgsql.scram import ScramError
 from tests.fuzz import corpus
 from tests.fuzz import mutate as mutators

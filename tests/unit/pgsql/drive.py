@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import ProxyError
-from proxy.pgsql.exchange import Exchange, Hangup, Line, PeerClosed, StartTls
+from proxy.exchange import Exchange, Hangup, PeerClosed, StartTls
+from proxy.pgsql.exchange import Line
 
 Talk = Callable[[Line], Exchange[Any]]
 

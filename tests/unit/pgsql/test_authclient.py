@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import ProtocolViolation
+from proxy.exchange import Exchange, PeerClosed, StartTls
 from proxy.pgsql import messages as m
 from proxy.pgsql.authclient import (
     LIMITS_QUERY,
@@ -20,7 +21,7 @@ from proxy.pgsql.authclient import (
     log_in,
     permanent,
 )
-from proxy.pgsql.exchange import Exchange, Line, PeerClosed, StartTls
+from proxy.pgsql.exchange import Line
 from proxy.pgsql.md5 import md5_response
 from proxy.pgsql.scram import PLAIN, PLUS, ScramError, ScramServer, verifier
 from tests.harness import messages as wire

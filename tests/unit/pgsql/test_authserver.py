@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from proxy.errors import IamWithoutTls, ProtocolViolation, ProxyError, UnsupportedAuthentication, WrongPassword
+from proxy.exchange import PeerClosed
 from proxy.model import ClientPasswordAuthType, Credential, IamAuth
 from proxy.pgsql import messages as m
 from proxy.pgsql.authserver import authenticate
-from proxy.pgsql.exchange import MAX_AUTH_MESSAGE, Line, PeerClosed
+from proxy.pgsql.exchange import MAX_AUTH_MESSAGE, Line
 from proxy.pgsql.md5 import md5_response
 from proxy.pgsql.scram import PLAIN, PLUS
 from tests.harness.scram import ScramClient

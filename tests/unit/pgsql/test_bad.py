@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from proxy.errors import ProxyError, UnsupportedAuthentication
+from proxy.exchange import Exchange
 from proxy.model import ClientPasswordAuthType, ClientTlsMode, Credential
 from proxy.pgsql._backend import BackendDoor, BackendFault
 from proxy.pgsql._frontend import FrontendDoor, FrontendFault
 from proxy.pgsql._owed import OwedKind
 from proxy.pgsql.authclient import log_in
 from proxy.pgsql.authserver import authenticate
-from proxy.pgsql.exchange import Exchange, Line
+from proxy.pgsql.exchange import Line
 from proxy.pgsql.messages import error_response
 from proxy.pgsql.startup import startup
 from tests.harness import messages as m

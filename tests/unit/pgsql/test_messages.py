@@ -3,8 +3,9 @@
 import pytest
 
 from proxy.errors import NoCredentials, ProtocolViolation, QueryCanceled, WrongPassword
+from proxy.exchange import PeerClosed
 from proxy.pgsql import messages as m
-from proxy.pgsql.exchange import Line, PeerClosed
+from proxy.pgsql.exchange import Line
 
 # ---------------------------------------------------------------- builders
 

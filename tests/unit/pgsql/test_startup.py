@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from proxy.errors import ProxyError
+from proxy.exchange import Hangup, PeerClosed
 from proxy.model import ClientTlsMode
 from proxy.pgsql import options
-from proxy.pgsql.exchange import Hangup, PeerClosed
 from proxy.pgsql.messages import negotiate_protocol_version
 from proxy.pgsql.startup import CancelRequest, Startup, startup
 from tests.harness import messages as wire
