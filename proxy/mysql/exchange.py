@@ -6,7 +6,7 @@ Source: MySQL source documentation, "MySQL Packets" (page_protocol_basic_packets
 from proxy.errors import ProtocolViolation
 from proxy.exchange import Stream
 
-MAX_AUTH_PACKET = 65_536  # a login's packets: user, database, plugin data, connection attributes (64 KiB at most in MySQL)
+MAX_AUTH_PACKET = 65_536  # of a login: user, database, plugin data, up to 64 KiB of attributes
 MAX_PAYLOAD = 0xFFFFFF  # a payload of this size is continued in another packet
 
 
