@@ -1,1 +1,1 @@
-"""The engines of MySQL and MariaDB: handshake, authentication, commands and answers. Sans-IO: bytes in, decisions out."""
+"""The engines of MySQL and MariaDB: logins, commands and answers. Sans-IO: bytes in, decisions out."""
