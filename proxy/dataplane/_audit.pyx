@@ -48,7 +48,7 @@ cdef void _pool(Pool *q) noexcept nogil:
             _fail(b"a server is lent to nobody, or not lent and has a client", <int>s.id)
         if s.client != NULL and s.client.server != s:
             _fail(b"a server's client has another server", <int>s.id)
-        if s.state == SERVER_IDLE and (s.be.owed.count or s.be.kind or s.pinned or s.in_transaction):
+        if s.state == SERVER_IDLE and (s.engine.server_owed(s) or s.engine.server_cut(s) or s.pinned or s.in_transaction):
             _fail(b"an idle server is not idle", <int>s.id)
         if s.state != SERVER_BUSY and not linked(&s.place):
             _fail(b"a server is in no place", <int>s.id)

@@ -9,7 +9,6 @@ from proxy.dataplane._events cimport EVENT_DUMP
 from proxy.dataplane._mailbox cimport letter_new, mail_put
 from proxy.dataplane._pool cimport pool_longest_waiter
 from proxy.dataplane._state cimport CLIENT_WAITING, Client, Letter, Link, Pin, Pool, Relay_, SERVER_IDLE, Server, server_of_age
-from proxy.pgsql._owed cimport owed_count
 from proxy.shm._segment cimport limit_get
 
 CLIENT_COLUMNS = (
@@ -82,7 +81,7 @@ cdef void dump_clients(Relay_ *r, int64_t request) noexcept nogil:
         row[8] = <int64_t>c.queries
         row[9] = c.endpoint
         row[10] = c.tls_on
-        row[11] = owed_count(&c.server.be.owed) if c.server != NULL else 0
+        row[11] = c.engine.server_owed(c.server) if c.server != NULL else 0
         row[12] = c.pid
         row[13] = _ms(r.now, c.pin.since) if c.pin != NULL else -1
         row += CLIENT_WIDTH
@@ -115,14 +114,14 @@ cdef void dump_servers(Relay_ *r, int64_t request) noexcept nogil:
             row[4] = s.backend_pid
             row[5] = _ms(r.now, s.opened_at)
             row[6] = _ms(r.now, s.idle_since) if s.state == SERVER_IDLE else -1
-            row[7] = s.be.tx_status
+            row[7] = s.engine.server_status(s)
             row[8] = <int64_t>s.client.pins if s.client != NULL else 0
             row[9] = <int64_t>s.borrows
             row[10] = s.pool.target.slot
             row[11] = s.ch.tls != NULL
             row[12] = s.cancels
             row[13] = s.permit
-            row[14] = owed_count(&s.be.owed)
+            row[14] = s.engine.server_owed(s)
             row += SERVER_WIDTH
             n += 1
     _post(r, request, 1, rows, n, &text)

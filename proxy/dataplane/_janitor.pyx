@@ -19,7 +19,6 @@ from proxy.dataplane._state cimport (
     CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Client, Line, Link, Pin, Pool, Relay_, SERVER_IDLE, Server,
     Target, chan_of_place, client_of_activity, client_of_age, list_append, list_empty, server_of_age,
 )
-from proxy.pgsql._owed cimport owed_count
 from proxy.shm._fields cimport EP_BORROW_TIMEOUTS, EP_CLIENTS_WAITING
 from proxy.shm._segment cimport limit_get, permits_used, word_add
 
@@ -154,7 +153,7 @@ cdef void _idle_clients(Relay_ *r, Line *line) noexcept nogil:
         if c.idle_timeout == 0 or r.now - c.active_at < c.idle_timeout:
             return
         list_append(&line.clients, &c.activity)
-        if c.state == CLIENT_WAITING or (c.server != NULL and owed_count(&c.server.be.owed)):
+        if c.state == CLIENT_WAITING or (c.server != NULL and c.engine.server_owed(c.server)):
             c.active_at = r.now      # it waits for us, not we for it
         else:
             client_end(r, c, CloseReason.CLIENT_IDLE_TIMEOUT)

@@ -25,10 +25,6 @@ from proxy.dataplane._state cimport (
     CLIENT_WAITING, Client, Letter, Line, Link, Pool, Relay_, SERVER_HELD, Server, Target, Terms, chan_of_place, client_of_age,
     list_append, list_empty, list_init, server_of_age,
 )
-from proxy.dataplane._virtual cimport virtual_begin, virtual_free
-from proxy.pgsql cimport _protocol as p
-from proxy.pgsql._backend cimport backend_free
-from proxy.pgsql._params cimport ParamSet, params_drop, params_intern, params_share
 from proxy.shm._fields cimport TG_DATABASE_CONNECTIONS, TG_DATABASE_CONNECTIONS_WITH_TLS
 from proxy.shm._segment cimport ring_pop, ring_push, shm_endpoint, shm_wake, word_add
 
@@ -115,8 +111,7 @@ cdef void _discard_client(Relay_ *r, Client *c) noexcept nogil:
     """A handed-over client that cannot be adopted."""
     tell(r, EVENT_CLIENT_CLOSED, c.slot, CloseReason.CLIENT_SHUTDOWN, c.endpoint | (<int64_t>c.tls_on << 32), c.about, c.about_size)
     chan_close(&c.ch)
-    params_drop(&r.params, c.told)
-    virtual_free(r, c)
+    c.engine.client_end(r, c)
     free(c.about)
     free(c)
 
@@ -136,25 +131,16 @@ cdef Line *_line(Relay_ *r, uint64_t timeout) noexcept nogil:
 
 
 cdef void _mail_client(Relay_ *r, Letter *m) noexcept nogil:
-    """p: Client, a: pool id, text: its ParameterStatus messages (b bytes), the settings it began with in the same form (c
-    bytes), and its unread input."""
+    """p: Client, a: pool id, text: what it was told (b bytes), the settings it began with (c bytes), and its unread input."""
     cdef Client *c = <Client*>m.p
     cdef Pool *q = _pool(r, m.a)
-    cdef ParamSet *base = NULL
     m.p = NULL
-    c.told = params_intern(&r.params, m.text, m.b)
-    if m.c:
-        base = params_intern(&r.params, m.text + m.b, m.c)
-    if c.told != NULL and (m.c == 0 or base != NULL):
-        virtual_begin(r, c, base)
     if (
-        q == NULL or c.told == NULL or (m.c and base == NULL) or not _room_for_slot(r, c.slot)
+        not c.engine.client_begin(r, c, m.text, m.b, m.text + m.b, m.c) or q == NULL or not _room_for_slot(r, c.slot)
         or (m.size > m.b + m.c and chan_keep(&c.ch, m.text + m.b + m.c, m.size - m.b - m.c) < 0)
     ):
         _discard_client(r, c)
         return
-    c.fe.std_strings = c.told.std_strings
-    c.fe.ascii_safe = c.told.ascii_safe
     c.pool = q
     c.ep = shm_endpoint(&r.shm, r.worker, c.endpoint)
     c.connected_at = r.now
@@ -182,23 +168,15 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
     cdef Pool *q = _pool(r, m.a)
     cdef Target *t
     m.p = NULL
-    s.params = params_intern(&r.params, m.text, m.b)
-    s.born = params_share(s.params)
-    if m.c:
-        s.now = params_intern(&r.params, m.text + m.b, m.c)
-        s.kept = params_share(s.now)
     if (
-        q == NULL or s.params == NULL or (m.c and s.now == NULL) or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True)
+        not s.engine.server_begin(r, s, m.text, m.b, m.text + m.b, m.c) or q == NULL
+        or not poller_add(r.epoll_fd, s.ch.fd, &s.ch, True)
         or (m.size > m.b + m.c and chan_keep(&s.ch, m.text + m.b + m.c, m.size - m.b - m.c) < 0)
     ):
         if q != NULL:
             pool_opening_ended(r, q, s.permit, False)
         chan_close(&s.ch)
-        params_drop(&r.params, s.params)
-        params_drop(&r.params, s.born)
-        params_drop(&r.params, s.now)
-        params_drop(&r.params, s.kept)
-        backend_free(&s.be)
+        s.engine.server_end(r, s)
         free(s)
         return
     t = q.target
@@ -206,12 +184,10 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
     q.failures = 0
     q.retry_at = 0
     s.pool = q
-    s.born_read_only = s.params.read_only
     s.target = t
     s.gen = q.gen
     s.id = r.next_server
     r.next_server += 1
-    s.be.tx_status = p.TX_IDLE
     s.opened_at = r.now
     # spread over a tenth of the life, so that a pool filled at once does not empty at once (edge case 102)
     s.life_ends = r.now + q.life - (q.life // 10) * (s.id % 16) // 16
@@ -229,7 +205,7 @@ cdef void _mail_server(Relay_ *r, Letter *m) noexcept nogil:
 
 
 cdef void _mail_server_failed(Relay_ *r, Letter *m) noexcept nogil:
-    """a: pool id, b: permit, c: permanent?, text: the ErrorResponse for those who wait."""
+    """a: pool id, b: permit, c: permanent?, text: the message for those who wait."""
     cdef Pool *q = _pool(r, m.a)
     cdef Client *c
     if q == NULL:

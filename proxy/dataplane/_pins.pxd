@@ -14,5 +14,6 @@ cdef void pins_work(Relay_ *r, Client *c) noexcept nogil
 cdef bint pins_soon(const Relay_ *r, const Client *c) noexcept nogil
 cdef bint pins_later(const Relay_ *r, const Client *c) noexcept nogil
 cdef bint pins_ask(Relay_ *r, Client *c, Server *s, bint thorough) noexcept nogil
-cdef void pins_answer(Relay_ *r, Client *c, const uint8_t *row, Py_ssize_t n) noexcept nogil
-cdef void pins_answered(Relay_ *r, Client *c) noexcept nogil
+cdef void pins_left(Client *c, uint64_t left) noexcept nogil
+cdef void pins_doubt(Client *c) noexcept nogil
+cdef void pins_answered(Relay_ *r, Client *c, uint64_t still) noexcept nogil

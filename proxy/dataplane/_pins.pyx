@@ -1,8 +1,8 @@
 """Pins: what binds a client to its server connection, since when, at what cost, and how that ends.
 
 A pin is a bit by PinReason in `Client.pins`; why the first of them was set, and since when, is in a `Pin`. Pins end in two ways.
-What is certain from a text (DISCARD ALL, RESET ALL …) ends when the transaction in which it was done is kept (see _virtual).
-Everything else ends by an audit: while its client rests, the server itself is asked what is left (see _leftovers), at once behind
+What is certain from a text (DISCARD ALL, RESET ALL …) ends when the transaction in which it was done is kept (the engine tells).
+Everything else ends by an audit: while its client rests, the server itself is asked what is left, at once behind
 a text after which something may be gone (an unlock, UNLISTEN, DROP …), and once for every rest of `pin_audit_after`. What the
 server says is not there any more pins no longer; what it cannot be asked for (a seed, a loaded library) pins for good.
 
@@ -12,25 +12,16 @@ ended by an answer that came before (`Pin.asked`).
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr
 
 from proxy._reasons cimport PinReason
-from proxy._wire cimport IoBuf, iobuf_free
-from proxy.dataplane._chan cimport chan_send
 from proxy.dataplane._events cimport EVENT_PINNED, EVENT_UNPINNED, tell
 from proxy.dataplane._state cimport Client, Pin, Relay_, Server, list_append, list_init, list_remove
-from proxy.dataplane._virtual cimport virtual_pinned, virtual_wonder
-from proxy.pgsql._leftovers cimport leftovers_answer, leftovers_ask, leftovers_askable
-from proxy.pgsql._owed cimport OWED_AUDIT, OWED_QUERY, OWED_SWALLOW, owed_request
-from proxy.pgsql._params cimport params_get
 from proxy.shm._fields cimport (
     TG_DATABASE_CONNECTIONS_CURRENTLY_SESSION_PINNED, TG_PIN_AUDITS, TG_PINNED_IDLE_MICROSECONDS, TG_PINS, TG_PINS_ENDED,
     TG_PINS_IGNORED, TG_PINS_REFUSED,
 )
 from proxy.shm._segment cimport word_add
-from proxy.sql._digest cimport sql_digest
 from proxy.sql._effects cimport EFFECT_UNKNOWN
-from proxy.sql._lex cimport POSTGRESQL
 
 cdef enum Bounds_:
     DIGEST_OF = 8192             # bytes of a text
@@ -38,7 +29,6 @@ cdef enum Bounds_:
     VAIN_DOUBLINGS = 12
 
 cdef uint64_t PINS = 0xFFFFFFFF
-cdef uint64_t TEMPORARY = <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT
 
 
 cdef void _count(Client *c, int field, uint64_t reasons) noexcept nogil:
@@ -63,9 +53,7 @@ cdef Pin *_begin(Relay_ *r, Client *c, uint64_t reasons, const uint8_t *text, Py
             pin.reason = <uint8_t>i
             break
     if text != NULL:
-        pin.digest_size = <int>sql_digest(
-            text, min(n, DIGEST_OF), POSTGRESQL, c.fe.std_strings, &pin.digest[0], sizeof(pin.digest),
-        )
+        pin.digest_size = c.engine.digest(c, text, min(n, DIGEST_OF), &pin.digest[0], sizeof(pin.digest))
     tell(r, EVENT_PINNED, c.slot, c.server.id, pin.reason, &pin.digest[0], pin.digest_size)
     return pin
 
@@ -81,7 +69,7 @@ cdef void pins_cause(Relay_ *r, Client *c, uint64_t reasons, const uint8_t *text
         reasons &= ~c.pool.ignored
     if c.pin != NULL:
         c.pin.asked &= ~reasons
-    virtual_pinned(c, reasons)
+    c.engine.pinned(c, reasons)
     fresh = reasons & ~c.pins
     if fresh == 0:
         return
@@ -172,59 +160,37 @@ cdef bint pins_later(const Relay_ *r, const Client *c) noexcept nogil:
 cdef bint pins_ask(Relay_ *r, Client *c, Server *s, bint thorough) noexcept nogil:
     """Asks, if the answer can end the pin. Nothing is owed, no transaction is open. `thorough`: for changed settings, too."""
     cdef Pin *pin = c.pin
-    cdef IoBuf query
-    cdef bint sent = False
     pin.ending = 0
     if thorough:
         pin.audited_at = r.now
-    if c.pins & ~leftovers_askable() or s.cancels:
+    if c.pins & ~c.engine.askable() or s.cancels or not c.engine.audit(r, c, s, thorough):
         return False
-    query.data = NULL
-    query.pos = query.end = query.cap = 0
-    if leftovers_ask(c.pins, thorough and not c.pool.init_opaque, &query) == 0 and (
-        owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_AUDIT) == 0
-    ):
-        chan_send(&s.ch, query.data, query.end)
-        s.unnamed = 0            # a Query destroys it
-        pin.asked = c.pins
-        pin.gone = 0
-        pin.audits += 1
-        word_add(c.pool.target.tg + TG_PIN_AUDITS, 1)
-        sent = True
-    iobuf_free(&query)
-    return sent
+    pin.asked = c.pins
+    pin.gone = 0
+    pin.audits += 1
+    word_add(c.pool.target.tg + TG_PIN_AUDITS, 1)
+    return True
 
 
-cdef void pins_answer(Relay_ *r, Client *c, const uint8_t *row, Py_ssize_t n) noexcept nogil:
-    """The DataRow of an audit."""
-    cdef Pin *pin = c.pin
-    cdef uint64_t left
-    cdef const uint8_t *name
-    cdef const uint8_t *end
-    cdef const uint8_t *comma
-    cdef Py_ssize_t size, m
-    if not leftovers_answer(row, n, &left, &name, &size):
-        return
-    pin.gone = pin.asked & ~left
-    end = name + size
-    while name != NULL and name < end:
-        comma = <const uint8_t*>memchr(name, 0x2C, end - name)
-        if comma == NULL:
-            comma = end
-        if params_get(c.server.now, <const char*>name, comma - name, &m) == NULL and not virtual_wonder(r, c, name, comma - name):
-            pin.gone = 0         # without memory
-        name = comma + 1
+cdef void pins_left(Client *c, uint64_t left) noexcept nogil:
+    """What an audit has found; nothing else is left."""
+    if c.pin != NULL:
+        c.pin.gone = c.pin.asked & ~left
 
 
-cdef void pins_answered(Relay_ *r, Client *c) noexcept nogil:
-    """ReadyForQuery of an audit."""
+cdef void pins_doubt(Client *c) noexcept nogil:
+    """What it has found cannot be followed up: nothing ends."""
+    if c.pin != NULL:
+        c.pin.gone = 0
+
+
+cdef void pins_answered(Relay_ *r, Client *c, uint64_t still) noexcept nogil:
+    """An audit is over. `still`: reasons that hold whatever it has found."""
     cdef Pin *pin = c.pin
     cdef uint64_t gone
     if pin == NULL:
         return
-    gone = pin.gone & pin.asked
-    if c.temporary:
-        gone &= ~TEMPORARY       # the next thing that it creates may be one
+    gone = pin.gone & pin.asked & ~still
     pin.asked = pin.gone = 0
     if gone:
         pin.in_vain = 0

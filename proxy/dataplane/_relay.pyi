@@ -14,6 +14,7 @@ class Relay:
         errors: Mapping[CloseReason, bytes] | Mapping[int, bytes],
         refusals: Mapping[int, bytes] = ...,
     ) -> None: ...
+    def words(self, engine: int, errors: Mapping[int, bytes], refusals: Mapping[int, bytes]) -> None: ...
     def run(self) -> None: ...
     def pool(
         self,
@@ -54,8 +55,7 @@ class Relay:
         user: str = "",
         database: str = "",
         application: str = "",
-        std_strings: bool = True,
-        ascii_safe: bool = True,
+        engine: int = 0,
     ) -> None: ...
     def server(
         self,
@@ -69,7 +69,7 @@ class Relay:
         parameters: bytes,
         unread: bytes,
         settings: bytes = b"",
-        std_strings: bool = True,
+        engine: int = 0,
     ) -> None: ...
     def server_failed(self, pool_id: int, permit: int, failure: int, error: bytes) -> None: ...
     def cancel(self, slot: int, key: bytes) -> None: ...

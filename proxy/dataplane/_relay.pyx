@@ -20,6 +20,7 @@ from proxy.dataplane._audit cimport PROXY_DEBUGGING, audit
 from proxy.dataplane._chan cimport chan_close, chan_init
 from proxy.dataplane._client cimport client_visit
 from proxy.dataplane._dump cimport CLIENT_COLUMNS, PIN_COLUMNS, POOL_COLUMNS, SERVER_COLUMNS
+from proxy.dataplane._engine cimport engine_of
 from proxy.dataplane._events cimport (
     EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_DRAINED, EVENT_DUMP, EVENT_FORGET, EVENT_LOG, EVENT_OPEN, EVENT_PINNED,
     EVENT_POOL_EMPTY, EVENT_REFUSED, EVENT_SERVER_CLOSED, EVENT_SERVER_FATAL, EVENT_UNPINNED,
@@ -36,14 +37,10 @@ from proxy.dataplane._pool cimport pool_free
 from proxy.dataplane._server cimport server_visit
 from proxy.dataplane._session cimport client_close, schedule, server_close, server_gone
 from proxy.dataplane._state cimport (
-    Chan, Client, Letter, Link, Relay_, SERVER_IDLE, Server, Terms, chan_of_place, list_empty, list_init, list_remove,
-    server_of_age,
+    BUFFER_BYTES, Chan, Client, ENGINES, Engine, Letter, Link, Relay_, SERVER_IDLE, Server, Terms, Words, chan_of_place,
+    list_empty, list_init, list_remove, server_of_age,
 )
 from proxy.net._tls cimport TlsSession
-from proxy.pgsql._backend cimport backend_free, backend_init
-from proxy.pgsql._frontend cimport frontend_init
-from proxy.pgsql._params cimport params_init
-from proxy.pgsql._statements cimport statements_free, statements_init
 from proxy.shm._fields cimport WK_LOOP_TURNS
 from proxy.shm._segment cimport Segment, heartbeat, limit_set, shm_target, shm_worker, word_add
 
@@ -58,7 +55,6 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *buf, size_t n)
 
 cdef enum Sizes_:
-    BUFFER_BYTES = 131072
     TICK_MS = 100
     CLIENT_BIT = 128             # a CancelRequest's pid is slot * 128 + worker
 
@@ -152,6 +148,14 @@ cdef void _loop(Relay_ *r) noexcept nogil:
             free(ch)
 
 
+cdef void _forget_words(Words *words) noexcept nogil:
+    cdef int i
+    for i in range(64):
+        free(words.errors[i])
+    for i in range(32):
+        free(words.refusals[i])
+
+
 cdef void _bury_all(Relay_ *r) noexcept nogil:
     """The thread has ended: closes and frees whatever is left."""
     cdef int i
@@ -182,8 +186,6 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
             chan_close(<Chan*>m.p)
             if m.kind == MAIL_CLIENT:
                 free((<Client*>m.p).about)
-            else:
-                backend_free(&(<Server*>m.p).be)
             free(m.p)
         letter_free(m)
         m = following
@@ -193,14 +195,13 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
         free(m.p)
         letter_free(m)
         m = following
-    statements_free(&r.statements)
+    for i in range(ENGINES):
+        if r.tables[i] != NULL:
+            engine_of(i).end(r)
+        _forget_words(&r.words[i])
     iobuf_free(&r.scratch)
     free(r.pools)
     free(r.slots)
-    for i in range(64):
-        free(r.errors[i])
-    for i in range(32):
-        free(r.refusals[i])
     close(r.epoll_fd)
     close(r.mail_fd)
     close(r.event_fd)
@@ -208,10 +209,32 @@ cdef void _bury_all(Relay_ *r) noexcept nogil:
     free(r)
 
 
+cdef int _fill(uint8_t **texts, int *sizes, int n, dict words) except -1:
+    cdef int i
+    for reason, text in words.items():
+        i = int(reason)
+        if not 0 <= i < n or not isinstance(text, bytes):
+            raise ValueError(f"what is told for {reason!r}")
+        free(texts[i])
+        texts[i] = <uint8_t*>malloc(len(text) + 1)
+        if texts[i] == NULL:
+            raise MemoryError
+        memcpy(texts[i], <const uint8_t*>text, len(text))
+        sizes[i] = len(text)
+    return 0
+
+
+cdef const Engine *_known(int number) except NULL:
+    cdef const Engine *engine = engine_of(number)
+    if engine == NULL:
+        raise ValueError(f"engine {number} is not registered")
+    return engine
+
+
 @cython.no_gc_clear           # the segment must outlive the relay's last look at it
 cdef class Relay:
-    """The front thread's door to the relay thread. `errors`: ErrorResponse by CloseReason; CLOSE_NONE means "canceled". `refusals`:
-    by PinReason."""
+    """The front thread's door to the relay thread. `errors`: an engine's message by CloseReason; CLOSE_NONE means "canceled".
+    `refusals`: by PinReason. Both of engine 0; `words` gives them for another."""
 
     cdef Relay_ *r
     cdef Segment segment
@@ -240,31 +263,15 @@ cdef class Relay:
         list_init(&r.parting)
         list_init(&r.pinned)
         list_init(&r.graves)
-        params_init(&r.params)
-        statements_init(&r.statements, &r.params)
         r.wk = shm_worker(&r.shm, worker)
         r.buf = <uint8_t*>malloc(BUFFER_BYTES)
         for i in range(segment.shm.targets):
             r.targets[i].slot = i
             r.targets[i].tg = shm_target(&r.shm, worker, i)
-        for reason, text in errors.items():
-            i = int(reason)
-            if not 0 <= i < 64 or not isinstance(text, bytes):
-                raise ValueError(f"errors[{reason!r}]")
-            r.errors[i] = <uint8_t*>malloc(len(text) + 1)
-            if r.errors[i] == NULL:
+        for i in range(ENGINES):
+            if engine_of(i) != NULL and not engine_of(i).begin(r):
                 raise MemoryError
-            memcpy(r.errors[i], <const uint8_t*>text, len(text))
-            r.error_size[i] = len(text)
-        for reason, text in (refusals or {}).items():
-            i = int(reason)
-            if not 0 <= i < 32 or not isinstance(text, bytes):
-                raise ValueError(f"refusals[{reason!r}]")
-            r.refusals[i] = <uint8_t*>malloc(len(text) + 1)
-            if r.refusals[i] == NULL:
-                raise MemoryError
-            memcpy(r.refusals[i], <const uint8_t*>text, len(text))
-            r.refusal_size[i] = len(text)
+        self.words(0, errors, refusals or {})
         r.epoll_fd = poller_create()
         r.mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         r.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -279,6 +286,13 @@ cdef class Relay:
     def __dealloc__(self):
         if self.r != NULL and not self.running:
             _bury_all(self.r)
+
+    def words(self, int engine, dict errors not None, dict refusals not None):
+        """Before `run`. What clients of an engine are told."""
+        if not 0 <= engine < ENGINES or self.running:
+            raise ValueError(f"engine {engine}")
+        _fill(self.r.words[engine].errors, self.r.words[engine].error_size, 64, errors)
+        _fill(self.r.words[engine].refusals, self.r.words[engine].refusal_size, 32, refusals)
 
     def run(self):
         """The relay thread's body: returns after `stop()`."""
@@ -339,26 +353,24 @@ cdef class Relay:
 
     def client(self, int fd, TlsSession tls, *, int slot, int pool_id, int endpoint, bytes cancel_key not None,
                bytes parameters not None, bytes unread not None, double idle_timeout, double life, bytes settings=b"",
-               bint tls_on=False, str peer="", str user="", str database="", str application="", bint std_strings=True,
-               bint ascii_safe=True):
+               bint tls_on=False, str peer="", str user="", str database="", str application="", int engine=0):
         """Hands a logged-in client over. From here on the descriptor and the TLS session are the relay's.
 
-        `parameters`: the ParameterStatus messages it was told, sorted by name. `settings`: what it began with beyond the pool's
-        own, in the same form, names in lower case.
+        `parameters`: what it was told of its session, `settings`: what it began with beyond the pool's own; both in the form of
+        its engine (PostgreSQL: ParameterStatus messages, sorted by name).
         """
         cdef Client *c
         cdef bytes about = b"\0".join(part.replace("\0", "").encode()[:200] for part in (peer, user, database, application))
         if len(cancel_key) > 32 or slot <= 0:
             raise ValueError("cancel key or slot")
-        c = <Client*>calloc(1, sizeof(Client))
+        c = <Client*>calloc(1, _known(engine).client_size)
         if c == NULL:
             raise MemoryError
+        c.engine = engine_of(engine)
         chan_init(&c.ch, fd, False)
         list_init(&c.place)
         list_init(&c.activity)
         list_init(&c.age)
-        frontend_init(&c.fe)
-        c.fe.defer = 1
         c.slot = slot
         c.pid = slot * CLIENT_BIT + self.r.worker
         c.endpoint = endpoint
@@ -378,18 +390,18 @@ cdef class Relay:
         self._post(MAIL_CLIENT, pool_id, len(parameters), len(settings), 0, parameters + settings + unread, 0, 0, 0, c)
 
     def server(self, int fd, TlsSession tls, *, int pool_id, int permit, uint32_t backend_pid, bytes cancel_key not None,
-               bytes parameters not None, bytes unread not None, bytes settings=b"", bint std_strings=True):
+               bytes parameters not None, bytes unread not None, bytes settings=b"", int engine=0):
         """Hands over a connection that is logged in and idle: the answer to the event "open". `settings`: as of `client`."""
         cdef Server *s
         if len(cancel_key) > 256:
             raise ValueError("cancel key")
-        s = <Server*>calloc(1, sizeof(Server))
+        s = <Server*>calloc(1, _known(engine).server_size)
         if s == NULL:
             raise MemoryError
+        s.engine = engine_of(engine)
         chan_init(&s.ch, fd, True)
         list_init(&s.place)
         list_init(&s.age)
-        backend_init(&s.be)
         s.permit = permit
         s.backend_pid = backend_pid
         s.key_size = <uint16_t>len(cancel_key)

@@ -3,10 +3,10 @@
 Pair rules (client side x server side):
 
 * nothing owed, status idle, no half-sent message, no open batch, not pinned -> give back (`session_settle`)
-* client gone, server idle in a transaction            -> ROLLBACK, then give back (`SERVER_CLEANUP`, with a deadline)
+* client gone, server idle in a transaction            -> rolled back, then given back (`SERVER_CLEANUP`, with a deadline)
 * client gone, answers owed                            -> cancel the statement, swallow the answers, then as above
-* client gone in copy-in                               -> CopyFail: the data never commits (edge case 37)
-* client gone pinned, in half a message, or between Parse and Sync -> close: a Sync of ours would commit its work
+* client gone while it sends data                      -> its engine fails that: the data never commits (edge case 37)
+* client gone pinned, in half a message or batch       -> close: an end of ours would commit its work
 * server lost, client waiting for an answer            -> the server's own words, or ServerLost; the client is closed
 * cancel request under way, server proven idle         -> SERVER_HELD until it can no longer hit (edge case 54)
 * server no longer wanted                              -> half-closed; its permit is free when the database has closed, too
@@ -15,31 +15,25 @@ Nothing here reads a socket, and nothing recurses into reading: who has somethin
 visited in the same turn. Closed objects rest on `Relay.graves` until the turn ends, because the turn's events name them.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, strcmp, strlen
+from libc.string cimport strcmp, strlen
 
-from proxy._reasons cimport CloseReason, PinReason
-from proxy._wire cimport iobuf_free, iobuf_len, store_u32
+from proxy._reasons cimport CloseReason
+from proxy._wire cimport iobuf_free, iobuf_len
 from proxy.dataplane._chan cimport chan_close, chan_half_close, chan_send, chan_unsent
 from proxy.dataplane._events cimport EVENT_CANCEL, EVENT_CLIENT_CLOSED, EVENT_FORGET, EVENT_OPEN, EVENT_SERVER_CLOSED, tell
-from proxy.dataplane._mend cimport mend_free
-from proxy.dataplane._pins cimport pins_ask, pins_cause, pins_forget, pins_rest, pins_soon
+from proxy.dataplane._pins cimport pins_ask, pins_forget, pins_rest, pins_soon
 from proxy.dataplane._pool cimport (
     pool_dequeue, pool_drop, pool_enqueue, pool_longest_waiter, pool_may_grow, pool_openings_due, pool_put_idle,
     pool_should_yield, pool_take_idle, target_longest_idle,
 )
-from proxy.dataplane._virtual cimport virtual_ask, virtual_attach, virtual_free, virtual_unsure
 from proxy.dataplane._state cimport (
-    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Chan, Client, Pool, REFUSE_NEXT, REFUSE_NONE,
-    Relay_, SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, SERVER_PARTING, Server, Target, linked, list_append, list_empty,
+    ABANDONED_ASKED, ABANDONED_BOUND, ABANDONED_DOUBTFUL, ABANDONED_HALF, ABANDONED_UNKNOWN, CANCEL_DROP, CANCEL_NOW,
+    CLIENT_CLOSING, CLIENT_LINGERING, CLIENT_READY, CLIENT_WAITING, Cancel_, Chan, Client, Pool, REFUSE_NEXT, REFUSE_NONE, Relay_,
+    SERVER_BUSY, SERVER_CLEANUP, SERVER_HELD, SERVER_IDLE, SERVER_PARTING, Server, Target, Words, linked, list_append, list_empty,
     list_remove,
 )
-from proxy.pgsql cimport _protocol as p
-from proxy.pgsql._backend cimport backend_free
-from proxy.pgsql._owed cimport COPY_IN, OWED_QUERY, OWED_SWALLOW, Owed, owed_at, owed_count, owed_request
-from proxy.pgsql._params cimport params_drop, params_share
-from proxy.pgsql._statements cimport known_free, names_free, statement_drop
 from proxy.shm._fields cimport (
     EP_BORROW_TIMEOUTS, EP_CANCELS_DROPPED, EP_CANCELS_FORWARDED, EP_CLIENT_CLOSES, EP_CLIENTS_WAITING,
     EP_DATABASE_CONNECTIONS_BORROW_LATENCY, EP_TRANSACTIONS, TG_CLOSES, TG_DATABASE_CONNECTIONS,
@@ -53,7 +47,7 @@ from proxy.shm._segment cimport (
 cdef enum Limits_:
     LINGER_MS = 1000             # a client that was told why gets this long to read it
     CLEANUP_MS = 5000            # rollback or draining of an abandoned query
-    VACATE_MS = 5000             # PostgreSQL waits so long for the sessions of a database that is dropped or copied
+    VACATE_MS = 5000             # a server may wait so long for the sessions of a database that is dropped or copied
     PARTING_MS = 2000            # for the database to close a connection it was told to
     CANCELS_PER_SERVER = 4       # under way at once: more would tell the database nothing new
 
@@ -75,7 +69,7 @@ cdef void _attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
     c.sent_at = r.now
     word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, 1)
     histogram_add(c.ep + EP_DATABASE_CONNECTIONS_BORROW_LATENCY, (r.now - c.asked_at) // 1000)
-    virtual_attach(r, c, s)
+    c.engine.attach(r, c, s)
 
 
 cdef void _detach(Relay_ *r, Server *s) noexcept nogil:
@@ -84,7 +78,7 @@ cdef void _detach(Relay_ *r, Server *s) noexcept nogil:
         return
     s.client = NULL
     c.server = NULL
-    mend_free(s)
+    s.engine.detach(s)
     word_add(s.pool.target.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_BORROWED, -1)
     if s.pinned:
         s.pinned = 0
@@ -120,19 +114,18 @@ cdef void _leave_queue(Client *c) noexcept nogil:
 
 
 cdef bint _provably_idle(const Server *s) noexcept nogil:
-    """The general rule behind all edge cases: every reply has come, the buffer is empty, the status byte says idle."""
+    """The general rule behind all edge cases: every reply has come, the buffer is empty, the server says that it is idle."""
     return (
-        owed_count(&s.be.owed) == 0 and not s.be.owed.skipping and not s.be.owed.in_doubt and s.be.kind == 0
-        and s.be.tx_status == p.TX_IDLE and not s.be.fatal and iobuf_len(&s.ch.tail) == 0 and chan_unsent(&s.ch) == 0
-        and not s.ch.broken and not s.ch.readable
+        not s.ch.readable and not s.ch.broken and iobuf_len(&s.ch.tail) == 0 and chan_unsent(&s.ch) == 0
+        and s.engine.server_idle(s)
     )
 
 
 cdef bint client_quiet(const Client *c) noexcept nogil:
     """Between transactions, with nothing begun: closing now loses nothing that was acknowledged or asked for."""
     return (
-        c.state == CLIENT_READY and c.server == NULL and c.fe.kind == 0 and c.refusing == REFUSE_NONE
-        and iobuf_len(&c.ch.tail) == 0
+        c.state == CLIENT_READY and c.server == NULL and c.refusing == REFUSE_NONE and iobuf_len(&c.ch.tail) == 0
+        and c.engine.client_between(c)
     )
 
 
@@ -156,13 +149,11 @@ cdef void session_settle(Relay_ *r, Server *s) noexcept nogil:
         return
     if s.state != SERVER_BUSY or not _provably_idle(s):
         return
-    if c.fe.kind != 0 or c.unsynced or c.resume:
+    if c.resume or not c.engine.client_between(c):
         return
-    if c.asked != NULL and virtual_ask(r, c, s):
+    if not c.engine.part(r, c, s):
         return                   # comes back here when the answer has come
-    if c.temporary:
-        pins_cause(r, c, <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT, NULL, 0)
-    if c.pins or c.unnamed_kept:
+    if c.pins or c.engine.bound(c):
         if c.expired:
             client_end(r, c, c.expired)
             return
@@ -183,8 +174,8 @@ cdef void session_audit(Relay_ *r, Client *c, bint thorough) noexcept nogil:
     """Between two transactions of a pinned client: is anything left of what has pinned?"""
     cdef Server *s = c.server
     if (
-        s != NULL and s.state == SERVER_BUSY and _provably_idle(s) and c.fe.kind == 0 and not c.unsynced and not c.resume
-        and c.asked == NULL and not c.unnamed_kept
+        s != NULL and s.state == SERVER_BUSY and _provably_idle(s) and c.engine.client_between(c) and not c.resume
+        and not c.engine.bound(c)
     ):
         pins_ask(r, c, s, thorough)
 
@@ -193,17 +184,15 @@ cdef void server_free(Relay_ *r, Server *s) noexcept nogil:
     """Proven idle and nobody's: to the longest waiter, else to the idle stack, else closed."""
     cdef Pool *pool = s.pool
     cdef Client *c
+    cdef int unfit
     list_remove(&s.place)
     s.state = SERVER_HELD        # on no list until decided
-    if s.be.kind != 0 or iobuf_len(&s.ch.tail):
+    if s.engine.server_cut(s) or iobuf_len(&s.ch.tail):
         session_unsettle(r, s)
         return
-    if s.condemned:
-        server_close(r, s, s.condemned, NULL)
-        return
-    if s.params.read_only and not s.born_read_only:
-        # a writer that is none any more: whoever comes next is to meet the new one (edge case 15)
-        server_close(r, s, CloseReason.SERVER_ROLE_CHANGED, NULL)
+    unfit = s.condemned if s.condemned else s.engine.server_unfit(s)
+    if unfit:
+        server_close(r, s, unfit, NULL)
         return
     if s.gen != pool.gen:
         server_close(r, s, CloseReason.SERVER_CONFIG_CHANGED, NULL)
@@ -349,16 +338,6 @@ cdef bint _same_key(const uint8_t *a, const uint8_t *b, Py_ssize_t n) noexcept n
     return difference == 0
 
 
-cdef void _ask_cancel(Relay_ *r, Server *s) noexcept nogil:
-    s.cancels += 1
-    tell(r, EVENT_CANCEL, s.id, s.pool.id, s.backend_pid, &s.key[0], s.key_size)
-
-
-cdef bint _asked_by_client(const Owed *o) noexcept nogil:
-    """Something of the client's is owed: what the proxy asks for itself stands in front of that, or is all there is."""
-    return owed_count(o) != 0 and owed_at(o, owed_count(o) - 1) != (OWED_QUERY | OWED_SWALLOW)
-
-
 cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t size, uint64_t heard) noexcept nogil:
     """A CancelRequest for one of our clients. What does not match exactly is dropped without an answer, as the protocol demands.
 
@@ -366,6 +345,7 @@ cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t siz
     the request got here: that one it does not mean.
     """
     cdef Client *c
+    cdef Cancel_ cancel = CANCEL_DROP
     if slot < 0 or slot >= r.n_slots:
         return
     c = r.slots[slot]
@@ -378,23 +358,18 @@ cdef void session_cancel(Relay_ *r, int slot, const uint8_t *key, Py_ssize_t siz
         word_add(c.ep + EP_CANCELS_FORWARDED, 1)
         _leave_queue(c)
         client_refuse(r, c, CloseReason.CLOSE_NONE)
-    elif c.server != NULL and _asked_by_client(&c.server.be.owed) and c.server.cancels < CANCELS_PER_SERVER and c.server.key_size:
-        word_add(c.ep + EP_CANCELS_FORWARDED, 1)
-        if owed_at(&c.server.be.owed, 0) == (OWED_QUERY | OWED_SWALLOW):
-            c.server.cancel_later = 1        # it would hit a request of ours: when that is answered
-        else:
-            _ask_cancel(r, c.server)
     else:
-        word_add(c.ep + EP_CANCELS_DROPPED, 1)
+        if c.server != NULL and c.server.cancels < CANCELS_PER_SERVER and c.server.key_size:
+            cancel = c.engine.cancel(c.server)
+        word_add(c.ep + (EP_CANCELS_DROPPED if cancel == CANCEL_DROP else EP_CANCELS_FORWARDED), 1)
+        if cancel == CANCEL_NOW:
+            session_cancel_now(r, c.server)
 
 
 cdef void session_cancel_now(Relay_ *r, Server *s) noexcept nogil:
-    """A request of ours has been answered while a cancel waited: does it still mean what comes next?"""
-    if owed_count(&s.be.owed) and owed_at(&s.be.owed, 0) == (OWED_QUERY | OWED_SWALLOW):
-        return                   # another one of ours
-    s.cancel_later = 0
-    if owed_count(&s.be.owed):
-        _ask_cancel(r, s)
+    """What it is doing is the client's, and is to be canceled."""
+    s.cancels += 1
+    tell(r, EVENT_CANCEL, s.id, s.pool.id, s.backend_pid, &s.key[0], s.key_size)
 
 
 cdef void session_cancel_done(Relay_ *r, Server *s) noexcept nogil:
@@ -420,20 +395,16 @@ cdef void _abandon(Relay_ *r, Server *s, bint polite) noexcept nogil:
     `polite`: it said Terminate. What it asked for before that is carried out, as a server without a proxy would.
     """
     cdef Client *c = s.client
-    cdef bint half = c.fe.kind != 0 or c.unsynced
-    cdef bint pinned = c.pins != 0 or c.unnamed_kept
-    cdef bint doubtful = s.be.owed.in_doubt or s.be.owed.skipping or s.be.fatal or s.ch.broken or chan_unsent(&s.ch)
-    cdef bint asked = owed_count(&s.be.owed) != 0
-    # what its requests under way will change, nobody will see; what it has changed in an open transaction, goes with that
-    cdef bint unknown = virtual_unsure(c) or (asked and (s.stirred or s.replaying)) or s.reported
+    cdef int left = c.engine.abandon(r, c, s)
+    cdef bint half = (left & ABANDONED_HALF) != 0
+    cdef bint doubtful = left & ABANDONED_DOUBTFUL or s.ch.broken or chan_unsent(&s.ch)
+    cdef bint pinned = c.pins != 0 or left & ABANDONED_BOUND
+    cdef bint asked = (left & ABANDONED_ASKED) != 0
     _detach(r, s)
-    if unknown and not s.condemned:
+    if left & ABANDONED_UNKNOWN and not s.condemned:
         s.condemned = CloseReason.SERVER_STATE_UNKNOWN
-    if not asked:
-        params_drop(&r.params, s.now)
-        s.now = params_share(s.kept)
     if asked and s.key_size and not polite:
-        _ask_cancel(r, s)
+        session_cancel_now(r, s)
     if half or doubtful or (pinned and not asked):
         server_close(
             r, s, CloseReason.SERVER_CLIENT_LEFT if half else (
@@ -457,44 +428,21 @@ cdef void session_unsettle(Relay_ *r, Server *s) noexcept nogil:
     if s.state == SERVER_IDLE:
         s.pool.n_idle -= 1
     s.state = SERVER_CLEANUP
-    s.copy_failed = 0
+    s.cleanup_stage = 0
     s.cleanup_bytes = 0
     s.cleanup_ends = r.now + <uint64_t>CLEANUP_MS * 1000000
     list_append(&r.cleanups, &s.place)
 
 
-cdef void _say(Server *s, uint8_t kind, const char *text) noexcept nogil:
-    """A message whose body is one C string."""
-    cdef uint8_t message[64]
-    cdef size_t n = strlen(text) + 1
-    message[0] = kind
-    store_u32(&message[1], <uint32_t>n + 4)
-    memcpy(&message[5], text, n)
-    chan_send(&s.ch, &message[0], <Py_ssize_t>n + 5)
-
-
 cdef void session_cleanup_step(Relay_ *r, Server *s) noexcept nogil:
     """Where is the abandoned server now, and what is the next step towards a proven idle state?"""
-    if s.be.owed.in_doubt:
+    cdef int step = 0
+    if s.engine.server_owed(s) or not (s.engine.server_cut(s) or s.cancels or s.ch.readable or iobuf_len(&s.ch.tail)):
+        step = s.engine.cleanup(r, s)
+    if step < 0 or (step > 0 and not _provably_idle(s)):
         server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
-        return
-    if owed_count(&s.be.owed):
-        if s.be.owed.copy == COPY_IN and not s.copy_failed:
-            s.copy_failed = 1
-            _say(s, p.COPY_FAIL, b"the client left in the middle of the COPY")
-        return
-    if s.be.kind != 0 or s.cancels or s.ch.readable or iobuf_len(&s.ch.tail):
-        return
-    if s.be.tx_status != p.TX_IDLE:
-        if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, 0) < 0:
-            server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
-            return
-        _say(s, p.QUERY, b"ROLLBACK")
-        return
-    if not _provably_idle(s):
-        server_close(r, s, CloseReason.SERVER_DOUBTFUL, NULL)
-        return
-    server_free(r, s)
+    elif step > 0:
+        server_free(r, s)
 
 
 # ---------------------------------------------------------------- ends
@@ -521,12 +469,7 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
     tell(r, EVENT_CLIENT_CLOSED, c.slot, reason, c.endpoint | (<int64_t>c.tls_on << 32), c.about, c.about_size)
     chan_close(&c.ch)
     pins_forget(r, c)
-    params_drop(&r.params, c.told)
-    c.told = NULL
-    virtual_free(r, c)
-    statement_drop(&r.statements, c.unnamed)
-    c.unnamed = NULL
-    names_free(&c.names, &r.statements)
+    c.engine.client_end(r, c)
     free(c.about)
     c.about = NULL
     list_append(&r.graves, &c.place)
@@ -535,15 +478,16 @@ cdef void client_close(Relay_ *r, Client *c, int reason) noexcept nogil:
 cdef void client_end(Relay_ *r, Client *c, int reason) noexcept nogil:
     """Tells the client why (where there is something to tell), lets it read that, then closes."""
     # half a message of its server has gone out: a text of ours would be read as the rest of it
-    cdef bint cut = c.server != NULL and c.server.be.kind != 0
+    cdef bint cut = c.server != NULL and c.engine.server_cut(c.server)
+    cdef const Words *words = &r.words[c.engine.number]
     if c.ch.fd < 0 or c.state == CLIENT_CLOSING or c.state == CLIENT_LINGERING:
         return
     if c.state == CLIENT_WAITING:
         _leave_queue(c)
     if c.server != NULL:
         _abandon(r, c.server, False)
-    if r.errors[reason] != NULL and not cut:
-        chan_send(&c.ch, r.errors[reason], r.error_size[reason])
+    if words.errors[reason] != NULL and not cut:
+        chan_send(&c.ch, words.errors[reason], words.error_size[reason])
     c.closing_as = <uint8_t>reason
     c.state = CLIENT_CLOSING
     c.closing_ends = r.now + <uint64_t>LINGER_MS * 1000000
@@ -561,24 +505,21 @@ cdef void client_refuse(Relay_ *r, Client *c, int reason) noexcept nogil:
 
 
 cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
-    """For good: out of its pool now, with a Terminate where the server can read one. `s` must not be lent.
+    """For good: out of its pool now, with a goodbye where the server can read one. `s` must not be lent.
 
     Its permit comes back when the database has closed its side: before that its process is still there and counts against the
     database's own limit.
     """
     cdef Pool *pool = s.pool
     cdef Target *t = s.target
-    cdef uint8_t goodbye[5]
     if s.ch.fd < 0 or s.state == SERVER_PARTING:
         return
     _detach(r, s)
     if (
-        s.be.kind == 0 and not s.be.fatal and not s.ch.broken and not s.ch.hup and chan_unsent(&s.ch) == 0
-        and reason != CloseReason.SERVER_CLIENT_LEFT
+        not s.engine.server_cut(s) and not s.engine.server_dying(s) and not s.ch.broken and not s.ch.hup
+        and chan_unsent(&s.ch) == 0 and reason != CloseReason.SERVER_CLIENT_LEFT
     ):
-        goodbye[0] = p.TERMINATE
-        store_u32(&goodbye[1], 4)
-        chan_send(&s.ch, &goodbye[0], 5)
+        s.engine.goodbye(s)
     if s.in_transaction:
         s.in_transaction = 0
         word_add(t.tg + TG_DATABASE_CONNECTIONS_CURRENTLY_IN_TRANSACTION, -1)
@@ -591,14 +532,7 @@ cdef void server_close(Relay_ *r, Server *s, int reason, const char *why) noexce
     pool.empty_since = r.now
     r.n_servers -= 1
     tell(r, EVENT_SERVER_CLOSED, pool.id, s.id, reason, why, 0 if why == NULL else <Py_ssize_t>strlen(why))
-    params_drop(&r.params, s.params)
-    params_drop(&r.params, s.born)
-    params_drop(&r.params, s.now)
-    params_drop(&r.params, s.kept)
-    s.params = s.born = s.now = s.kept = NULL
-    backend_free(&s.be)
-    iobuf_free(&s.again)
-    known_free(&s.known)
+    s.engine.server_end(r, s)
     s.pool = NULL
     s.state = SERVER_PARTING
     t.parting += 1
@@ -629,11 +563,10 @@ cdef void server_gone(Relay_ *r, Server *s) noexcept nogil:
 cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcept nogil:
     """The server connection is of no more use; its client, if any, is told and closed, unless it has all its answers already."""
     cdef Client *c = s.client
-    # the server's own FATAL has gone to the client, verbatim; or half a message has, behind which nothing would be understood
-    cdef bint told = s.be.fatal or s.be.kind != 0
+    # the server's last words have gone to the client, verbatim; or half a message has, behind which nothing would be understood
+    cdef bint told = s.engine.server_dying(s) or s.engine.server_cut(s)
     cdef bint unharmed = (
-        c != NULL and not told and owed_count(&s.be.owed) == 0 and not s.be.owed.skipping and s.be.tx_status == p.TX_IDLE
-        and c.fe.kind == 0 and not c.unsynced and not c.pins and not c.unnamed_kept
+        c != NULL and not told and s.engine.server_idle(s) and c.engine.client_between(c) and not c.pins and not c.engine.bound(c)
     )
     cdef Pool *pool = s.pool
     if s.ch.fd < 0:
@@ -657,7 +590,7 @@ cdef void server_lost(Relay_ *r, Server *s, int reason, const char *why) noexcep
 
 
 cdef void drop_database(Relay_ *r, Target *t, const char *name) noexcept nogil:
-    """Idle connections to a database would block its DROP (PostgreSQL itself waits up to five seconds for them to go)."""
+    """Idle connections to a database could block its DROP (which may wait up to five seconds for them to go)."""
     cdef Pool *q
     cdef Server *s
     cdef int i

@@ -6,10 +6,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from proxy._wire cimport IoBuf
 from proxy.net._tls cimport Tls
-from proxy.pgsql._backend cimport Backend
-from proxy.pgsql._frontend cimport Frontend
-from proxy.pgsql._params cimport ParamSet, ParamTable
-from proxy.pgsql._statements cimport KnownSet, Names, Statement, StatementTable
 from proxy.shm._segment cimport Shm
 
 # ---------------------------------------------------------------- intrusive lists
@@ -65,6 +61,70 @@ cdef struct Chan:
     IoBuf tail                   # received, not yet understood or not yet allowed to go on
     IoBuf out                    # accepted for sending (without TLS; with it, the session's outbox)
 
+# ---------------------------------------------------------------- engines
+
+cdef struct Client
+cdef struct Server
+cdef struct Relay_
+
+cdef enum:
+    ENGINES = 2                  # engine families there is room for
+    BUFFER_BYTES = 131072        # Relay_.buf
+
+cdef enum Cancel_:               # what is to be done with a cancel request of the client's
+    CANCEL_DROP = 0              # nothing of the client's is under way
+    CANCEL_NOW = 1
+    CANCEL_LATER = 2             # it would hit a request of ours: the engine calls session_cancel_now when that is answered
+
+cdef enum Abandoned_:            # bits: what a client leaves behind
+    ABANDONED_HALF = 1           # half a message, or a batch without its end
+    ABANDONED_DOUBTFUL = 2       # the server's state cannot be proven
+    ABANDONED_ASKED = 4          # answers are owed
+    ABANDONED_BOUND = 8          # it was pinned, or bound otherwise
+    ABANDONED_UNKNOWN = 16       # what its client changed there is not known
+
+cdef struct Engine:
+    # An engine family, as the relay sees it; see _engine.pyx. Its clients and servers begin with a Client, a Server.
+    int number
+    size_t client_size
+    size_t server_size
+    bint (*begin)(Relay_ *r) noexcept nogil                      # a relay thread; False: no memory
+    void (*end)(Relay_ *r) noexcept nogil
+    # a client: `told` are the messages it was given about its session, `settings` what it began with, in the engine's own form
+    bint (*client_begin)(
+        Relay_ *r, Client *c, const uint8_t *told, Py_ssize_t n, const uint8_t *settings, Py_ssize_t m,
+    ) noexcept nogil
+    void (*client_end)(Relay_ *r, Client *c) noexcept nogil
+    void (*client_read)(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept nogil
+    bint (*client_between)(const Client *c) noexcept nogil       # no message is begun, no batch is open
+    bint (*client_waits)(const Client *c) noexcept nogil         # what comes next of it is not to be read yet
+    # a pair
+    void (*attach)(Relay_ *r, Client *c, Server *s) noexcept nogil
+    void (*detach)(Server *s) noexcept nogil
+    bint (*part)(Relay_ *r, Client *c, Server *s) noexcept nogil     # between transactions; False: not yet, something was asked
+    bint (*bound)(const Client *c) noexcept nogil                # keeps its server though it is not pinned
+    int (*abandon)(Relay_ *r, Client *c, Server *s) noexcept nogil       # Abandoned_
+    # a server
+    bint (*server_begin)(
+        Relay_ *r, Server *s, const uint8_t *told, Py_ssize_t n, const uint8_t *settings, Py_ssize_t m,
+    ) noexcept nogil
+    void (*server_end)(Relay_ *r, Server *s) noexcept nogil
+    void (*server_read)(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept nogil
+    bint (*server_idle)(const Server *s) noexcept nogil          # every reply has come, no transaction is open
+    bint (*server_cut)(const Server *s) noexcept nogil           # half a message has come
+    bint (*server_dying)(const Server *s) noexcept nogil         # it has said its last words
+    uint32_t (*server_owed)(const Server *s) noexcept nogil      # replies
+    int (*server_unfit)(const Server *s) noexcept nogil          # CloseReason for which it must not be lent; 0: none
+    int (*server_status)(const Server *s) noexcept nogil         # of its transaction: I, T, E
+    int (*cleanup)(Relay_ *r, Server *s) noexcept nogil          # the next step; 1: at rest, 0: under way, -1: doubtful
+    void (*goodbye)(Server *s) noexcept nogil
+    Cancel_ (*cancel)(Server *s) noexcept nogil
+    # pins
+    void (*pinned)(Client *c, uint64_t reasons) noexcept nogil   # (again) by what goes now
+    uint64_t (*askable)() noexcept nogil                         # bit per PinReason: an audit can find that nothing is left
+    bint (*audit)(Relay_ *r, Client *c, Server *s, bint thorough) noexcept nogil
+    int (*digest)(const Client *c, const uint8_t *text, Py_ssize_t n, uint8_t *out, int size) noexcept nogil
+
 # ---------------------------------------------------------------- clients
 
 cdef struct Line:                # clients of one idle timeout: each list is in the order in which its members fall due
@@ -80,14 +140,7 @@ cpdef enum ClientState:
 cpdef enum RefuseState:
     REFUSE_NONE = 0
     REFUSE_NEXT = 1              # the request at hand is answered by `refuse_with`
-    REFUSE_TO_SYNC = 2           # the error is out; everything up to Sync is skipped
-
-cdef struct Flight:              # a request under way whose text changes the virtual session
-    Statement *text
-    uint32_t done                # of its statements: so many are complete
-    uint32_t at                  # in its effects: the next one
-    uint8_t of_query             # ends with ReadyForQuery; else an Execute
-    uint64_t may_unpin           # bit per PinReason: nothing sent since could have caused it anew
+    REFUSE_REST = 2              # the error is out; what belongs to the request is skipped
 
 cdef struct Pin:                 # what a pinned client's pin is about
     Link place                   # first; Relay.pinned
@@ -111,21 +164,14 @@ cdef struct Client:
     Link place                   # Pool.waiting or Relay.closing, by state; else on no list
     Link activity                # Line.clients: those of its idle timeout, longest silent first
     Link age                     # Relay.clients: all clients
-    Frontend fe
+    const Engine *engine
     uint8_t state                # ClientState
     uint8_t refusing             # RefuseState
     uint8_t refuse_with          # CloseReason whose error text is told
-    uint8_t swallow              # the message in progress is not for any server
-    uint8_t unsynced             # extended-protocol messages went out since the last Sync
     uint8_t resume               # bytes in `tail` may go on now
     uint8_t busy                 # a request is under way: latency is being measured
     uint8_t expired              # CloseReason: close for it at the end of the transaction
-    uint8_t unnamed_kept         # the unnamed statement is too large to be prepared again: the server stays
     uint8_t hold                 # the message at hand waits for an answer to what has been sent before it
-    uint8_t portal_known         # what the unnamed portal runs is in the books, and cannot end a transaction
-    uint8_t named_effects        # a portal with a name may run something that changes the virtual session
-    uint8_t again                # what is read next of it has failed once: see _mend
-    uint8_t temporary            # the temporary schema is in its search_path
     uint8_t tls_on
     uint8_t key_size
     uint8_t key[32]              # of our own making, for CancelRequest
@@ -135,20 +181,6 @@ cdef struct Client:
     int endpoint
     Server *server
     Pool *pool
-    ParamSet *told               # the ParameterStatus values this client has seen
-    ParamSet *base               # settings: what the session began with, by startup packet
-    ParamSet *now                # … what they are, as far as answers have come
-    ParamSet *kept               # … as of the last end of a transaction
-    ParamSet *meaning            # … of `now`, those on which the analysis of a statement may depend
-    ParamSet *asked              # names whose values only the server knows
-    ParamSet *touched            # names that were changed in the transaction
-    Flight *flights              # oldest first
-    uint32_t n_flights
-    uint32_t flight_room
-    uint64_t unpin               # pins that end if the transaction is kept
-    Statement *portal            # what the unnamed portal runs, if that changes the virtual session
-    Statement *unnamed
-    Names names                  # of its prepared statements
     uint64_t pins                # bit per PinReason
     Pin *pin                     # NULL: not pinned, or no memory to say more
     uint64_t *ep                 # counters of its endpoint
@@ -177,38 +209,22 @@ cdef struct Server:
     Chan ch                      # first: a Chan* of a server is a Server*
     Link place
     Link age                     # Pool.servers: all of the pool, oldest first
-    Backend be
+    const Engine *engine
     uint8_t state                # ServerState
     uint8_t cancels              # CancelRequests under way against it
     uint8_t in_transaction       # counted in the gauge
     uint8_t pinned               # counted in the gauge
-    uint8_t born_read_only       # what it reported of that at its login
+    uint8_t cleanup_stage        # the engine's own, 0 at the begin of a cleanup
     uint8_t condemned            # CloseReason: to be closed, not lent, once it is idle
-    uint8_t copy_failed          # CopyFail has been sent during cleanup
-    uint8_t uncertain            # more may be prepared there than `known` says
-    uint8_t cancel_later         # a cancel waits for the answer to a request of ours
-    uint8_t replaying            # Query messages of ours under way that establish its client's settings
-    uint8_t errored              # an error came since the last ReadyForQuery
-    uint8_t stirred              # settings may have changed since the last end of a transaction
-    uint8_t reported             # … and the server has said so of one
-    uint8_t mend                 # Mend_
     uint16_t key_size
     uint8_t key[256]             # BackendKeyData of the database
     uint32_t backend_pid
-    uint32_t unnamed             # number of the statement that is unnamed there; 0: none, or not known
-    uint32_t batch               # counts Sync and Query
-    KnownSet known               # prepared statements
-    IoBuf again                  # the batch under way, until its first answer
     uint32_t id
     int permit
     int gen
     Client *client
     Pool *pool                   # until it parts
     Target *target
-    ParamSet *params             # what it reports
-    ParamSet *born               # what it reported at its login
-    ParamSet *now                # settings that differ from those of its login
-    ParamSet *kept               # … as of the last end of a transaction
     uint64_t opened_at
     uint64_t idle_since
     uint64_t life_ends
@@ -299,6 +315,12 @@ cdef inline Server *server_of_age(Link *age) noexcept nogil:
 
 # ---------------------------------------------------------------- the thread itself
 
+cdef struct Words:               # of an engine: whole messages that tell a client why
+    uint8_t *errors[64]          # by CloseReason
+    int error_size[64]
+    uint8_t *refusals[32]        # by PinReason, where pin_policy refuses it
+    int refusal_size[32]
+
 cdef struct Relay_:
     Shm shm
     int worker
@@ -326,15 +348,11 @@ cdef struct Relay_:
     int n_slots
     int n_clients
     int n_servers
-    ParamTable params
-    StatementTable statements
     IoBuf scratch                # a visit's bytes in translation
-    const uint8_t *text          # of the Query or Bind at hand, for pins; NULL: not at hand
+    const uint8_t *text          # of the request at hand, for pins; NULL: not at hand
     Py_ssize_t text_size
-    uint8_t *errors[64]          # by CloseReason: the ErrorResponse that tells it to a client
-    int error_size[64]
-    uint8_t *refusals[32]        # by PinReason: the ErrorResponse where pin_policy refuses it
-    int refusal_size[32]
+    Words words[ENGINES]
+    void *tables[ENGINES]        # what an engine keeps for all its clients of this thread
     uint8_t draining
     uint8_t stopping
     uint8_t drained_told

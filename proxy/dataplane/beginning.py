@@ -186,7 +186,6 @@ class Beginnings:
         front.relay.client(
             theirs.detach(), None, slot=slot, pool_id=pool.id, endpoint=endpoint, cancel_key=os.urandom(32),
             parameters=base.parameters, settings=base.settings, unread=b"", idle_timeout=0, life=0, user=pool.key.user,
-            std_strings=base.std_strings, ascii_safe=base.ascii_safe,
         )  # fmt: skip
         with ours:
             wanted = {given(name): given(value) for name, value in settings}

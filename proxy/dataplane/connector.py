@@ -306,7 +306,6 @@ class Connector:
             parameters=ready.parameters,
             settings=settings,
             unread=wire.line.take(),
-            std_strings=ready.std_strings,
         )
         for notice in ready.notices:
             log.info("The database said at login: %s", notice)

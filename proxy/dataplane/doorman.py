@@ -213,8 +213,6 @@ class Doorman:
             unread=unread,
             idle_timeout=proxy.idle_client_timeout,
             life=proxy.client_life,
-            std_strings=welcome.std_strings,
-            ascii_safe=welcome.ascii_safe,
             tls_on=tls_on,
             peer=peer,
             user=printable(asked.user),

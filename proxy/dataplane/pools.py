@@ -44,14 +44,12 @@ class Waiter(Protocol):
 class Welcome:
     head: bytes  # AuthenticationOk and the parameters
     parameters: bytes
-    std_strings: bool
-    ascii_safe: bool
     settings: bytes = b""  # what the session begins with beyond the server's login, as ParameterStatus messages
 
     @classmethod
     def of(cls, ready: ServerReady, settings: bytes = b"") -> "Welcome":
         head = AUTHENTICATION_OK + ready.parameters
-        return cls(head, ready.parameters, ready.std_strings, ready.ascii_safe, settings)
+        return cls(head, ready.parameters, settings)
 
 
 @dataclass(slots=True, eq=False)

@@ -57,7 +57,6 @@ _PERMANENT_CLASSES = ("28", "0A", "22", "42")
 _PERMANENT = frozenset({"3D000", "55000", "55P02"})
 
 # client_encoding in which a byte below 0x80 may be part of a longer character
-_NOT_ASCII_SAFE = frozenset({b"BIG5", b"GB18030", b"GBK", b"JOHAB", b"SHIFT_JIS_2004", b"SJIS", b"UHC"})
 
 
 class Encryption(Enum):
@@ -94,8 +93,6 @@ class ServerReady:
     parameters: bytes  # its ParameterStatus messages as they came, sorted by name
     backend_pid: int
     cancel_key: bytes = field(repr=False)
-    std_strings: bool
-    ascii_safe: bool
     notices: tuple[str, ...]
     limits: tuple[int, int] | None  # (max_connections, of which reserved)
 
@@ -175,8 +172,6 @@ def log_in(
         parameters=b"".join(status[name][1] for name in sorted(status)),
         backend_pid=login.backend_pid,
         cancel_key=login.cancel_key,
-        std_strings=status.get(b"standard_conforming_strings", (b"on", b""))[0] == b"on",
-        ascii_safe=status.get(b"client_encoding", (b"", b""))[0] not in _NOT_ASCII_SAFE,
         notices=tuple(login.notices),
         limits=limits,
     )

@@ -62,6 +62,7 @@ class WorkerContext:
 
 
 def build(segment: Segment, index: int) -> tuple[RelayThread, FrontLike]:
+    import proxy.engines.pgsql  # noqa: F401  (registers itself)
     from proxy.dataplane._relay import Relay
     from proxy.dataplane.front import Front, relay_errors, relay_refusals
 

@@ -28,7 +28,7 @@ from tests.fuzz import targets
 from tests.fuzz.corpus import FINDINGS, findings
 from tests.fuzz.mutate import MAX_INPUT, Mutator, raw
 
-HANG_S = 20
+HANG_S = 60  # of a machine that may be busy with other things
 MINIMISE_S = 15
 POOL = 400  # mutants that are mutated further
 _HEAD = struct.Struct(

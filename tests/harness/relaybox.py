@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
+import proxy.engines.pgsql  # noqa: F401  (registers itself)
 from proxy.dataplane._relay import Relay
 from proxy.reasons import CloseReason, ConnectFailure, PinReason
 from proxy.shm._segment import Segment

@@ -13,6 +13,7 @@ LAYERS = [
     "sql shm net",
     "pgsql mysql",
     "dataplane control",
+    "engines",
     "observe",
     "admin",
     "supervisor controller worker",

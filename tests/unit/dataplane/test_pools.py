@@ -23,7 +23,7 @@ from proxy.pgsql.authclient import ServerReady
 CREDENTIAL = Credential("app", "apppw", ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256)
 TARGET = Target(0, "db", 5432, TargetRole.READ_WRITE)
 PROXY = Proxy("orders", EngineFamily.POSTGRESQL, (), TargetGroup((TARGET,)), (CREDENTIAL,))
-WELCOME = Welcome.of(ServerReady(b"S\0\0\0\x08a\0b\0", 1, b"key", True, True, (), None))
+WELCOME = Welcome.of(ServerReady(b"S\0\0\0\x08a\0b\0", 1, b"key", (), None))
 
 
 class Table(Pools):

@@ -74,23 +74,6 @@ def test_settings_go_into_the_startup_packet() -> None:
     assert outcome.sent == m.startup_message([("user", "app"), ("database", "test"), *settings])
 
 
-@pytest.mark.parametrize(("value", "std"), [("on", True), ("off", False)])
-def test_standard_conforming_strings(value: str, std: bool) -> None:
-    status = wire.parameter_status("standard_conforming_strings", value)
-    assert ready(play(login, [OK + status + KEY + wire.ready()])).std_strings is std
-
-
-@pytest.mark.parametrize(
-    ("encoding", "safe"),
-    [("UTF8", True), ("LATIN1", True), ("EUC_JP", True),
-     ("SJIS", False), ("BIG5", False), ("GBK", False), ("GB18030", False),
-     ("UHC", False), ("JOHAB", False), ("SHIFT_JIS_2004", False)],
-)  # fmt: skip
-def test_ec47_encodings_with_ascii_bytes_inside_characters(encoding: str, safe: bool) -> None:
-    status = wire.parameter_status("client_encoding", encoding)
-    assert ready(play(login, [OK + status + KEY + wire.ready()])).ascii_safe is safe
-
-
 @pytest.mark.parametrize("size", [4, 32, 256])
 def test_ec58_cancel_keys(size: int) -> None:
     assert len(ready(play(login, [OK + wire.backend_key_data(1, b"k" * size) + wire.ready()])).cancel_key) == size

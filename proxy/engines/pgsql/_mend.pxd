@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from proxy.dataplane._state cimport Client, Relay_, Server
+from proxy.engines.pgsql._state cimport PgServer
 
 cdef enum Mend_:                 # Server.mend, of the batch at hand
     MEND_BOUND = 1               # it binds a statement that is in the books
@@ -19,5 +20,6 @@ cdef void mend_free(Server *s) noexcept nogil
 
 cdef inline void mend_forget(Server *s) noexcept nogil:
     """It has an answer, or is another one's."""
-    s.again.pos = s.again.end = 0
-    s.mend = 0
+    cdef PgServer *ps = <PgServer*>s
+    ps.again.pos = ps.again.end = 0
+    ps.mend = 0

@@ -14,6 +14,7 @@ from libc.string cimport memcmp
 
 from proxy._wire cimport IoBuf, iobuf_free, iobuf_len, iobuf_put
 from proxy.dataplane._state cimport Client, Relay_, Server
+from proxy.engines.pgsql._state cimport PgClient, PgServer
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport OWED_KIND, OWED_QUERY, OWED_REFUSED, OWED_SWALLOW, OWED_SYNC, owed_at, owed_count
 
@@ -24,53 +25,60 @@ cdef enum Bounds_:
 
 cdef void mend_begin(const Client *c) noexcept nogil:
     """The first message of a batch is about to go."""
+    cdef const PgClient *pc = <const PgClient*>c
     cdef Server *s = c.server
-    cdef Py_ssize_t n = owed_count(&s.be.owed)
+    cdef PgServer *ps = <PgServer*>s
+    cdef Py_ssize_t n = owed_count(&ps.be.owed)
     mend_forget(s)
     if (
-        not c.again and s.be.tx_status == p.TX_IDLE and not s.be.owed.skipping and not s.be.owed.in_doubt
+        not pc.again and ps.be.tx_status == p.TX_IDLE and not ps.be.owed.skipping and not ps.be.owed.in_doubt
         # nothing under way, or only what the proxy asks for itself
-        and (n == 0 or owed_at(&s.be.owed, n - 1) == (OWED_QUERY | OWED_SWALLOW))
+        and (n == 0 or owed_at(&ps.be.owed, n - 1) == (OWED_QUERY | OWED_SWALLOW))
     ):
-        s.mend = MEND_KEEPING
+        ps.mend = MEND_KEEPING
 
 
 cdef void mend_keep(Server *s, const uint8_t *at, Py_ssize_t n, bint ends) noexcept nogil:
     """Of the batch, as the client has sent it. `ends`: with its Sync."""
-    if s.again.end + n > BATCH_BYTES or iobuf_put(&s.again, at, n) < 0 or (ends and not s.mend & MEND_BOUND):
+    cdef PgServer *ps = <PgServer*>s
+    if ps.again.end + n > BATCH_BYTES or iobuf_put(&ps.again, at, n) < 0 or (ends and not ps.mend & MEND_BOUND):
         mend_forget(s)
     elif ends:
-        s.mend &= ~MEND_KEEPING
+        ps.mend &= ~MEND_KEEPING
 
 
 cdef bint mend_wanted(const Server *s) noexcept nogil:
     """An ErrorResponse came, and the queue of replies owed knows of it: is it one of those, and the batch still whole?"""
-    cdef const uint8_t *state = <const uint8_t*>&s.be.sqlstate[0]
-    if s.again.end == 0 or s.mend & MEND_KEEPING or s.be.fatal or s.be.owed.answered >= OWED_REFUSED:
+    cdef const PgServer *ps = <const PgServer*>s
+    cdef const uint8_t *state = <const uint8_t*>&ps.be.sqlstate[0]
+    if ps.again.end == 0 or ps.mend & MEND_KEEPING or ps.be.fatal or ps.be.owed.answered >= OWED_REFUSED:
         return False
-    if owed_count(&s.be.owed) != 1 or (owed_at(&s.be.owed, 0) & OWED_KIND) != OWED_SYNC:
+    if owed_count(&ps.be.owed) != 1 or (owed_at(&ps.be.owed, 0) & OWED_KIND) != OWED_SYNC:
         return False
     if memcmp(state, b"26000", 5) == 0:
         return True
-    return memcmp(state, b"0A000", 5) == 0 and s.mend & (MEND_DESCRIBED | MEND_BLIND) == MEND_DESCRIBED
+    return memcmp(state, b"0A000", 5) == 0 and ps.mend & (MEND_DESCRIBED | MEND_BLIND) == MEND_DESCRIBED
 
 
 cdef bint mend_again(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """The failed batch is over: its bytes are the next that are read of this client. False without memory."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef IoBuf tail = c.ch.tail
     cdef bint done
-    c.ch.tail = s.again
-    s.again = IoBuf(data=NULL, pos=0, end=0, cap=0)
+    c.ch.tail = ps.again
+    ps.again = IoBuf(data=NULL, pos=0, end=0, cap=0)
     done = iobuf_len(&tail) == 0 or iobuf_put(&c.ch.tail, tail.data + tail.pos, iobuf_len(&tail)) == 0
     iobuf_free(&tail)
     mend_forget(s)
-    c.again = 1
+    pc.again = 1
     c.resume = 1
     return done
 
 
 cdef void mend_free(Server *s) noexcept nogil:
     """It goes back to its pool, or away."""
+    cdef PgServer *ps = <PgServer*>s
     mend_forget(s)
-    if s.again.cap > SPARE_BYTES:
-        iobuf_free(&s.again)
+    if ps.again.cap > SPARE_BYTES:
+        iobuf_free(&ps.again)

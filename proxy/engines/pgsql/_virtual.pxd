@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from proxy.dataplane._state cimport Client, Relay_, Server
+from proxy.engines.pgsql._state cimport PgClient
 from proxy.pgsql._params cimport ParamSet
 from proxy.pgsql._statements cimport Statement
 
@@ -30,4 +31,5 @@ cdef bint virtual_answer(Relay_ *r, Client *c, Server *s, const uint8_t *row, Py
 
 cdef inline bint virtual_unsure(const Client *c) noexcept nogil:
     """What the client's settings are when the next message is read depends on answers that have not come."""
-    return c.n_flights != 0 or c.asked != NULL
+    cdef const PgClient *pc = <const PgClient*>c
+    return pc.n_flights != 0 or pc.asked != NULL

@@ -18,7 +18,8 @@ from libc.string cimport memcmp, memmove
 from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport IoBuf, Reader, iobuf_free, read_bytes, read_u16, read_u32, reader
 from proxy.dataplane._chan cimport chan_send
-from proxy.dataplane._state cimport Client, Flight, Relay_, Server
+from proxy.dataplane._state cimport Client, Relay_, Server
+from proxy.engines.pgsql._state cimport Flight, PgClient, PgServer, tables
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_QUERY, OWED_REPLAY, OWED_SWALLOW, owed_request
 from proxy.pgsql._params cimport (
@@ -62,13 +63,13 @@ cdef inline void _move(Relay_ *r, ParamSet **to, ParamSet *what) noexcept nogil:
     """`to` shares `what` from here on."""
     cdef ParamSet *old = to[0]
     to[0] = params_share(what)
-    params_drop(&r.params, old)
+    params_drop(&tables(r).params, old)
 
 
 cdef inline bint _put(
     Relay_ *r, ParamSet **to, const uint8_t *name, Py_ssize_t n, const uint8_t *value, Py_ssize_t m,
 ) noexcept nogil:
-    cdef ParamSet *made = params_put(&r.params, to[0], name, n, value, m)
+    cdef ParamSet *made = params_put(&tables(r).params, to[0], name, n, value, m)
     if made == NULL:
         return False
     to[0] = made
@@ -76,82 +77,91 @@ cdef inline bint _put(
 
 
 cdef inline void _remove(Relay_ *r, ParamSet **of, const uint8_t *name, Py_ssize_t n) noexcept nogil:
-    of[0] = params_without(&r.params, of[0], name, n)
+    of[0] = params_without(&tables(r).params, of[0], name, n)
 
 
 cdef void _changed(Relay_ *r, Client *c) noexcept nogil:
-    params_drop(&r.params, c.meaning)
-    c.meaning = settings_meaning(&r.params, c.now)
-    c.temporary = settings_temporary(c.now)
+    cdef PgClient *pc = <PgClient*>c
+    params_drop(&tables(r).params, pc.meaning)
+    pc.meaning = settings_meaning(&tables(r).params, pc.now)
+    pc.temporary = settings_temporary(pc.now)
 
 
 cdef bint virtual_begin(Relay_ *r, Client *c, ParamSet *base) noexcept nogil:
     """`base`: one reference, which is the client's from here on."""
-    c.base = base
-    c.now = params_share(base)
-    c.kept = params_share(base)
-    c.meaning = settings_meaning(&r.params, base)
-    c.temporary = settings_temporary(base)
+    cdef PgClient *pc = <PgClient*>c
+    pc.base = base
+    pc.now = params_share(base)
+    pc.kept = params_share(base)
+    pc.meaning = settings_meaning(&tables(r).params, base)
+    pc.temporary = settings_temporary(base)
     return True
 
 
 cdef void virtual_free(Relay_ *r, Client *c) noexcept nogil:
-    _move(r, &c.base, NULL)
-    _move(r, &c.now, NULL)
-    _move(r, &c.kept, NULL)
-    _move(r, &c.meaning, NULL)
-    _move(r, &c.asked, NULL)
-    _move(r, &c.touched, NULL)
-    while c.n_flights:
+    cdef PgClient *pc = <PgClient*>c
+    _move(r, &pc.base, NULL)
+    _move(r, &pc.now, NULL)
+    _move(r, &pc.kept, NULL)
+    _move(r, &pc.meaning, NULL)
+    _move(r, &pc.asked, NULL)
+    _move(r, &pc.touched, NULL)
+    while pc.n_flights:
         _landed(r, c)
-    statement_drop(&r.statements, c.portal)
-    c.portal = NULL
+    statement_drop(&tables(r).statements, pc.portal)
+    pc.portal = NULL
 
 
 # ---------------------------------------------------------------- borrow
 
 cdef void virtual_told(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """What the server reports and the client has not been told, comes before anything else (edge cases 6 and 44)."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef IoBuf news
-    if s.params == c.told:
+    if ps.params == pc.told:
         return
     news.data = NULL
     news.pos = news.end = news.cap = 0
-    params_difference(c.told, s.params, &news)
+    params_difference(pc.told, ps.params, &news)
     if news.end:
         chan_send(&c.ch, news.data, news.end)
         iobuf_free(&news)
-    _move(r, &c.told, s.params)
-    c.fe.std_strings = s.params.std_strings
-    c.fe.ascii_safe = s.params.ascii_safe
+    _move(r, &pc.told, ps.params)
+    pc.fe.std_strings = ps.params.std_strings
+    pc.fe.ascii_safe = ps.params.ascii_safe
 
 
 cdef void virtual_attach(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """Where the settings differ, the replay comes first: see virtual_align."""
-    if s.now == c.now:
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
+    if ps.now == pc.now:
         virtual_told(r, c, s)
 
 
 cdef bint virtual_align(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """Appends to `r.scratch` what leads the server to the client's settings. Nothing is owed, no batch is open. False without
     memory."""
-    cdef bint inside = s.be.tx_status != p.TX_IDLE
-    cdef int messages = settings_replay(s.now, c.now, inside, &r.scratch)
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
+    cdef bint inside = ps.be.tx_status != p.TX_IDLE
+    cdef int messages = settings_replay(ps.now, pc.now, inside, &r.scratch)
     cdef int _i
     if messages < 0:
         return False
     word_add(s.pool.target.tg + TG_SETTINGS_REPLAYS, messages > 0)
     for _i in range(messages):
-        if owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_REPLAY) < 0:
+        if owed_request(&ps.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_REPLAY) < 0:
             return False
-    s.replaying += <uint8_t>messages
-    s.unnamed = 0                # a Query destroys it
+    ps.replaying += <uint8_t>messages
+    ps.unnamed = 0                # a Query destroys it
     # if it fails, neither of the two goes on: see the head of _settings
-    _move(r, &s.now, c.now)
+    _move(r, &ps.now, pc.now)
     if inside:
-        s.stirred = 1
+        ps.stirred = 1
     else:
-        _move(r, &s.kept, c.now)
+        _move(r, &ps.kept, pc.now)
     return True
 
 
@@ -159,55 +169,59 @@ cdef bint virtual_align(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 cdef Statement *virtual_text(Relay_ *r, Client *c, const uint8_t *text, Py_ssize_t n) noexcept nogil:
     """The text of a Query with its effects; one reference is the caller's. NULL without memory."""
+    cdef PgClient *pc = <PgClient*>c
     cdef bint fresh = False
-    cdef uint8_t flags = <uint8_t>((STD_STRINGS if c.fe.std_strings else 0) | (ASCII_SAFE if c.fe.ascii_safe else 0) | OF_QUERY)
-    cdef Statement *st = statement_intern(&r.statements, text, n, flags, NULL, &fresh)
+    cdef uint8_t flags = <uint8_t>((STD_STRINGS if pc.fe.std_strings else 0) | (ASCII_SAFE if pc.fe.ascii_safe else 0) | OF_QUERY)
+    cdef Statement *st = statement_intern(&tables(r).statements, text, n, flags, NULL, &fresh)
     if st != NULL and st.effects == NULL:
-        st.effects = effects_read(text, n, c.fe.std_strings)
+        st.effects = effects_read(text, n, pc.fe.std_strings)
         if st.effects == NULL:
-            statement_drop(&r.statements, st)
+            statement_drop(&tables(r).statements, st)
             return NULL
     return st
 
 
 cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noexcept nogil:
     """It goes to the server now, its entry in the queue of replies owed marked OWED_EFFECT. Takes over the caller's reference."""
+    cdef PgClient *pc = <PgClient*>c
     cdef Flight *grown
-    if c.n_flights == c.flight_room:
-        grown = <Flight*>realloc(c.flights, (c.flight_room * 2 + 4) * sizeof(Flight))
+    if pc.n_flights == pc.flight_room:
+        grown = <Flight*>realloc(pc.flights, (pc.flight_room * 2 + 4) * sizeof(Flight))
         if grown == NULL:
-            statement_drop(&r.statements, text)
+            statement_drop(&tables(r).statements, text)
             return False
-        c.flights = grown
-        c.flight_room = c.flight_room * 2 + 4
-    c.flights[c.n_flights].text = text
-    c.flights[c.n_flights].done = 0
-    c.flights[c.n_flights].at = 0
-    c.flights[c.n_flights].of_query = of_query
-    c.flights[c.n_flights].may_unpin = ALL
-    c.n_flights += 1
+        pc.flights = grown
+        pc.flight_room = pc.flight_room * 2 + 4
+    pc.flights[pc.n_flights].text = text
+    pc.flights[pc.n_flights].done = 0
+    pc.flights[pc.n_flights].at = 0
+    pc.flights[pc.n_flights].of_query = of_query
+    pc.flights[pc.n_flights].may_unpin = ALL
+    pc.n_flights += 1
     return True
 
 
 cdef void virtual_pinned(Client *c, uint64_t reasons) noexcept nogil:
     """These pins are (again) caused by what goes now: what was sent before it, or stands in the same text, must not end them."""
+    cdef PgClient *pc = <PgClient*>c
     cdef uint32_t i
-    c.unpin &= ~reasons
-    for i in range(c.n_flights):
-        c.flights[i].may_unpin &= ~reasons
+    pc.unpin &= ~reasons
+    for i in range(pc.n_flights):
+        pc.flights[i].may_unpin &= ~reasons
 
 
 cdef void _landed(Relay_ *r, Client *c) noexcept nogil:
-    if c.n_flights == 0:
+    cdef PgClient *pc = <PgClient*>c
+    if pc.n_flights == 0:
         return
-    statement_drop(&r.statements, c.flights[0].text)
-    c.n_flights -= 1
-    if c.n_flights:
-        memmove(c.flights, c.flights + 1, c.n_flights * sizeof(Flight))
+    statement_drop(&tables(r).statements, pc.flights[0].text)
+    pc.n_flights -= 1
+    if pc.n_flights:
+        memmove(pc.flights, pc.flights + 1, pc.n_flights * sizeof(Flight))
     else:
-        free(c.flights)
-        c.flights = NULL
-        c.flight_room = 0
+        free(pc.flights)
+        pc.flights = NULL
+        pc.flight_room = 0
 
 
 cdef void virtual_lost(Relay_ *r, Client *c) noexcept nogil:
@@ -218,11 +232,12 @@ cdef void virtual_lost(Relay_ *r, Client *c) noexcept nogil:
 
 cdef bint virtual_resetting(const Client *c) noexcept nogil:
     """Something under way may lead the server to other settings than this client's: nothing may go behind it."""
+    cdef const PgClient *pc = <const PgClient*>c
     cdef uint32_t i
-    if c.base == NULL:
+    if pc.base == NULL:
         return False
-    for i in range(c.n_flights):
-        if c.flights[i].text.effects.has & (
+    for i in range(pc.n_flights):
+        if pc.flights[i].text.effects.has & (
             1 << <int>EFFECT_RESET | 1 << <int>EFFECT_RESET_ALL | 1 << <int>EFFECT_DISCARD_ALL
         ):
             return True
@@ -232,7 +247,8 @@ cdef bint virtual_resetting(const Client *c) noexcept nogil:
 # ---------------------------------------------------------------- what was done
 
 cdef void _touch(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n) noexcept nogil:
-    _put(r, &c.touched, name, n, b"", 0)
+    cdef PgClient *pc = <PgClient*>c
+    _put(r, &pc.touched, name, n, b"", 0)
 
 
 cdef void _touch_all(Relay_ *r, Client *c, const ParamSet *names) noexcept nogil:
@@ -257,7 +273,7 @@ cdef bint _reset_all(Relay_ *r, ParamSet **now, ParamSet *base) noexcept nogil:
     cdef bint done
     _move(r, now, base)
     done = _keep_identity(r, now, old)
-    params_drop(&r.params, old)
+    params_drop(&tables(r).params, old)
     return done
 
 
@@ -269,88 +285,92 @@ cdef inline void _lose_init(Server *s) noexcept nogil:
 
 cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t may_unpin) noexcept nogil:
     """One statement has done what it says. Bits of the pins it causes."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef const uint8_t *value
     cdef Py_ssize_t n
     cdef Item one
     cdef Py_ssize_t at = 0
     cdef Statement *st = NULL
-    s.stirred = 1
+    ps.stirred = 1
     if e.kind == EFFECT_SET:
         _touch(r, c, e.name, e.name_size)
         if not (
-            _put(r, &c.now, e.name, e.name_size, e.value, e.value_size)
-            and _put(r, &s.now, e.name, e.name_size, e.value, e.value_size)
+            _put(r, &pc.now, e.name, e.name_size, e.value, e.value_size)
+            and _put(r, &ps.now, e.name, e.name_size, e.value, e.value_size)
         ):
             return SETTING
-        if e.name_size == 15 and memcmp(e.name, b"client_encoding", 15) == 0 and not settings_readable(c.now):
+        if e.name_size == 15 and memcmp(e.name, b"client_encoding", 15) == 0 and not settings_readable(pc.now):
             return SETTING       # the bytes of the other values mean something else from here on
     elif e.kind == EFFECT_RESET:
         _touch(r, c, e.name, e.name_size)
-        value = params_get(c.base, <const char*>e.name, e.name_size, &n)
+        value = params_get(pc.base, <const char*>e.name, e.name_size, &n)
         if value == NULL:
-            _remove(r, &c.now, e.name, e.name_size)
-        elif not _put(r, &c.now, e.name, e.name_size, value, n):
+            _remove(r, &pc.now, e.name, e.name_size)
+        elif not _put(r, &pc.now, e.name, e.name_size, value, n):
             return SETTING
-        _remove(r, &s.now, e.name, e.name_size)
+        _remove(r, &ps.now, e.name, e.name_size)
         _lose_init(s)
     elif e.kind == EFFECT_RESET_ALL:
-        _touch_all(r, c, c.now)
-        if not (_reset_all(r, &c.now, c.base) and _reset_all(r, &s.now, NULL)):
+        _touch_all(r, c, pc.now)
+        if not (_reset_all(r, &pc.now, pc.base) and _reset_all(r, &ps.now, NULL)):
             return SETTING
-        c.unpin |= SETTING & may_unpin
+        pc.unpin |= SETTING & may_unpin
         _lose_init(s)
     elif e.kind == EFFECT_DISCARD_ALL:
         # never inside a transaction block: nothing can take it back
-        _move(r, &c.now, c.base)
-        _move(r, &s.now, NULL)
-        names_clear(&c.names, &r.statements)
-        known_free(&s.known)
-        s.unnamed = 0
-        s.uncertain = 0
+        _move(r, &pc.now, pc.base)
+        _move(r, &ps.now, NULL)
+        names_clear(&pc.names, &tables(r).statements)
+        known_free(&ps.known)
+        ps.unnamed = 0
+        ps.uncertain = 0
         _lose_init(s)
         if c.pins & OPAQUE and not s.condemned:
             s.condemned = CloseReason.SERVER_STATE_UNKNOWN
-        c.unpin |= (DISCARDED | OPAQUE) & may_unpin
+        pc.unpin |= (DISCARDED | OPAQUE) & may_unpin
     elif e.kind == EFFECT_ASK:
         _touch(r, c, e.name, e.name_size)
-        if not _put(r, &c.asked, e.name, e.name_size, b"", 0):
+        if not _put(r, &pc.asked, e.name, e.name_size, b"", 0):
             return SETTING
     elif e.kind == EFFECT_ROLLBACK_TO:
-        while params_next(c.touched, &at, &one):
-            if not _put(r, &c.asked, one.name, one.name_size, b"", 0):
+        while params_next(pc.touched, &at, &one):
+            if not _put(r, &pc.asked, one.name, one.name_size, b"", 0):
                 return SETTING
     elif e.kind == EFFECT_DEALLOCATE:
-        if names_look(&c.names, e.name, e.name_size, s.batch, &st) == NAME_PRESENT:
-            known_remove(&s.known, st.id)
-            names_remove(&c.names, &r.statements, e.name, e.name_size)
+        if names_look(&pc.names, e.name, e.name_size, ps.batch, &st) == NAME_PRESENT:
+            known_remove(&ps.known, st.id)
+            names_remove(&pc.names, &tables(r).statements, e.name, e.name_size)
     elif e.kind == EFFECT_DEALLOCATE_ALL:
-        names_clear(&c.names, &r.statements)
-        known_free(&s.known)
-        s.uncertain = 0
-        c.unpin |= PREPARED & may_unpin
+        names_clear(&pc.names, &tables(r).statements)
+        known_free(&ps.known)
+        ps.uncertain = 0
+        pc.unpin |= PREPARED & may_unpin
     elif e.kind == EFFECT_DISCARD_SEQUENCES:
-        c.unpin |= SEQUENCE & may_unpin
+        pc.unpin |= SEQUENCE & may_unpin
     else:                        # EFFECT_UNKNOWN; with a name: RESET ALL does not take that one back
         return FUNCTION if e.name_size else SETTING
     _changed(r, c)
-    return TEMPORARY if c.temporary else 0
+    return TEMPORARY if pc.temporary else 0
 
 
 cdef void _boundary(Relay_ *r, Client *c, Server *s, bint keep) noexcept nogil:
     """The end of a transaction."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     if keep:
-        _move(r, &s.kept, s.now)
+        _move(r, &ps.kept, ps.now)
     else:
-        _move(r, &s.now, s.kept)
+        _move(r, &ps.now, ps.kept)
     if c == NULL:
         return
-    _move(r, &c.touched, NULL)
+    _move(r, &pc.touched, NULL)
     if keep:
-        _move(r, &c.kept, c.now)
+        _move(r, &pc.kept, pc.now)
     else:
-        c.unpin = 0
-        if c.now != c.kept:
-            _move(r, &c.now, c.kept)
+        pc.unpin = 0
+        if pc.now != pc.kept:
+            _move(r, &pc.now, pc.kept)
             _changed(r, c)
 
 
@@ -360,13 +380,15 @@ cdef bint _tagged(const uint8_t *tag, Py_ssize_t n, const char *word, Py_ssize_t
 
 cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *tag, Py_ssize_t n) noexcept nogil:
     """CommandComplete, not of a request of ours. Bits of the pins that it causes."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef Flight *flight
     cdef Effect e
     cdef uint32_t at
     cdef uint64_t pins = 0
     cdef bint partly = False
-    if s.be.owed.answered == OWED_EFFECT and c != NULL and c.n_flights:
-        flight = &c.flights[0]
+    if ps.be.owed.answered == OWED_EFFECT and c != NULL and pc.n_flights:
+        flight = &pc.flights[0]
         at = flight.at
         while effects_next(flight.text.effects, &at, &e) and e.statement == flight.done:
             pins |= _apply(r, c, s, &e, flight.may_unpin)
@@ -375,7 +397,7 @@ cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *t
         flight.done += 1
         if not flight.of_query:
             _landed(r, c)
-    if s.stirred:
+    if ps.stirred:
         if _tagged(tag, n, b"COMMIT", 6) or _tagged(tag, n, b"PREPARE TRANSACTION", 19):
             _boundary(r, c, s, True)
         elif _tagged(tag, n, b"ROLLBACK", 8) and not partly:
@@ -385,7 +407,8 @@ cdef uint64_t virtual_complete(Relay_ *r, Client *c, Server *s, const uint8_t *t
 
 cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """PortalSuspended of something with effects: how much of it has happened is not known."""
-    if c == NULL or s.be.owed.answered != OWED_EFFECT:
+    cdef PgServer *ps = <PgServer*>s
+    if c == NULL or ps.be.owed.answered != OWED_EFFECT:
         return 0
     _landed(r, c)
     return SETTING
@@ -393,47 +416,53 @@ cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil:
     """Behind a RESET, in front of its ReadyForQuery: the values the client's session has gone back to, unlike its server."""
+    cdef PgClient *pc = <PgClient*>c
     cdef IoBuf news
     news.data = NULL
     news.pos = news.end = news.cap = 0
-    c.told = settings_tell(&r.params, c.told, c.base, c.now, &news)
+    pc.told = settings_tell(&tables(r).params, pc.told, pc.base, pc.now, &news)
     if news.end:
         chan_send(&c.ch, news.data, news.end)
         iobuf_free(&news)
-        c.fe.std_strings = c.told.std_strings
-        c.fe.ascii_safe = c.told.ascii_safe
+        pc.fe.std_strings = pc.told.std_strings
+        pc.fe.ascii_safe = pc.told.ascii_safe
 
 
 cdef void virtual_ready(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """ReadyForQuery, not of a request of ours."""
-    if c != NULL and s.be.owed.answered == OWED_EFFECT:
+    cdef PgServer *ps = <PgServer*>s
+    if c != NULL and ps.be.owed.answered == OWED_EFFECT:
         _landed(r, c)
-    if s.stirred and s.be.tx_status == p.TX_IDLE:
-        _boundary(r, c, s, not s.errored)
+    if ps.stirred and ps.be.tx_status == p.TX_IDLE:
+        _boundary(r, c, s, not ps.errored)
         if c != NULL:
             _settle_reported(r, c, s)
-        s.stirred = 0
-        s.reported = 0
-    s.errored = 0
+        ps.stirred = 0
+        ps.reported = 0
+    ps.errored = 0
 
 
 cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """The server's words for what it reports. At the end of a transaction."""
-    if c.now == s.now:
-        c.now = settings_reported(&r.params, c.now, c.base, s.born, s.params, s.reported)
-        _move(r, &c.kept, c.now)
-        _move(r, &s.now, c.now)
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
+    if pc.now == ps.now:
+        pc.now = settings_reported(&tables(r).params, pc.now, pc.base, ps.born, ps.params, ps.reported)
+        _move(r, &pc.kept, pc.now)
+        _move(r, &ps.now, pc.now)
         _changed(r, c)
     else:                        # behind a RESET: what it reports is not how this client's session is
-        s.now = settings_reported(&r.params, s.now, NULL, s.born, s.params, s.reported)
-    _move(r, &s.kept, s.now)
+        ps.now = settings_reported(&tables(r).params, ps.now, NULL, ps.born, ps.params, ps.reported)
+    _move(r, &ps.kept, ps.now)
 
 
 cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
     """Is this ParameterStatus the effect of a RESET that leads the server, but not the client's session, to another value?"""
-    return c.base != NULL and s.now != c.now and (
+    cdef const PgClient *pc = <const PgClient*>c
+    cdef const PgServer *ps = <const PgServer*>s
+    return pc.base != NULL and ps.now != pc.now and (
         # … or of a role it began with
-        settings_apart(c.now, s.now, message, n) or (n > 18 and memcmp(message + 5, b"is_superuser", 13) == 0)
+        settings_apart(pc.now, ps.now, message, n) or (n > 18 and memcmp(message + 5, b"is_superuser", 13) == 0)
     )
 
 
@@ -441,13 +470,15 @@ cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *mess
 
 cdef bint virtual_ask(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """Between transactions: what are the settings named in `asked`? False if it could not be asked."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef IoBuf query
     cdef bint sent = False
     query.data = NULL
     query.pos = query.end = query.cap = 0
-    if settings_ask(c.asked, &query) == 0 and owed_request(&s.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_ASK) == 0:
+    if settings_ask(pc.asked, &query) == 0 and owed_request(&ps.be.owed, OWED_QUERY | OWED_SWALLOW, OWED_ASK) == 0:
         chan_send(&s.ch, query.data, query.end)
-        s.unnamed = 0
+        ps.unnamed = 0
         sent = True
     iobuf_free(&query)
     return sent
@@ -455,39 +486,43 @@ cdef bint virtual_ask(Relay_ *r, Client *c, Server *s) noexcept nogil:
 
 cdef bint virtual_wonder(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n) noexcept nogil:
     """The setting `name` was changed and nobody saw by what: its value is to be asked for. False without memory."""
-    return _put(r, &c.asked, name, n, b"", 0)
+    cdef PgClient *pc = <PgClient*>c
+    return _put(r, &pc.asked, name, n, b"", 0)
 
 
 cdef void virtual_given_up(Relay_ *r, Client *c) noexcept nogil:
     """There is no answer: what is asked for stays unknown."""
-    _move(r, &c.asked, NULL)
+    cdef PgClient *pc = <PgClient*>c
+    _move(r, &pc.asked, NULL)
 
 
 cdef bint virtual_answer(Relay_ *r, Client *c, Server *s, const uint8_t *row, Py_ssize_t n) noexcept nogil:
     """The DataRow with the answer. False if it is none."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef Reader d = reader(row + 5, n - 5)
     cdef Item one
     cdef Py_ssize_t at = 0
     cdef int32_t size
     cdef const uint8_t *value
-    cdef ParamSet *asked = c.asked
+    cdef ParamSet *asked = pc.asked
     cdef bint ok = True
     read_u16(&d)
-    c.asked = NULL
+    pc.asked = NULL
     while ok and params_next(asked, &at, &one):
         size = <int32_t>read_u32(&d)
         value = read_bytes(&d, size) if size >= 0 else NULL
         if not d.ok:
             ok = False
         elif value == NULL:
-            _remove(r, &c.now, one.name, one.name_size)
-            _remove(r, &s.now, one.name, one.name_size)
+            _remove(r, &pc.now, one.name, one.name_size)
+            _remove(r, &ps.now, one.name, one.name_size)
         else:
             ok = (
-                _put(r, &c.now, one.name, one.name_size, value, size) and _put(r, &s.now, one.name, one.name_size, value, size)
+                _put(r, &pc.now, one.name, one.name_size, value, size) and _put(r, &ps.now, one.name, one.name_size, value, size)
             )
-    params_drop(&r.params, asked)
-    _move(r, &c.kept, c.now)
+    params_drop(&tables(r).params, asked)
+    _move(r, &pc.kept, pc.now)
     _changed(r, c)
     _settle_reported(r, c, s)
     return ok

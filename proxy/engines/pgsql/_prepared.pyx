@@ -21,10 +21,11 @@ from libc.string cimport memcmp
 
 from proxy._reasons cimport PinReason
 from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
-from proxy.dataplane._mend cimport MEND_BOUND
 from proxy.dataplane._pins cimport pins_refused
 from proxy.dataplane._state cimport Client, Relay_, Server
-from proxy.dataplane._virtual cimport virtual_lost, virtual_unsure
+from proxy.engines.pgsql._mend cimport MEND_BOUND
+from proxy.engines.pgsql._state cimport PgClient, PgServer, tables
+from proxy.engines.pgsql._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
     OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_STATEMENT, OWED_SWALLOW,
@@ -61,8 +62,9 @@ cdef bint _put_head(Relay_ *r, uint8_t kind, Py_ssize_t body) noexcept nogil:
 
 cdef bint _put_close(Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, uint32_t argument) noexcept nogil:
     """A Close of ours. `name` of `n` bytes ends with a NUL behind them."""
+    cdef PgServer *ps = <PgServer*>s
     return (
-        owed_request(&s.be.owed, OWED_CLOSE | OWED_SWALLOW, argument) == 0
+        owed_request(&ps.be.owed, OWED_CLOSE | OWED_SWALLOW, argument) == 0
         and _put_head(r, p.CLOSE, n + 2) and _put(r, b"S", 1) and _put(r, name, n + 1)
     )
 
@@ -70,60 +72,63 @@ cdef bint _put_close(Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, ui
 cdef bint _put_parse(
     Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, const Statement *st, uint8_t flags, uint32_t argument,
 ) noexcept nogil:
+    cdef PgServer *ps = <PgServer*>s
     return (
-        owed_request(&s.be.owed, OWED_PARSE | flags, argument) == 0
+        owed_request(&ps.be.owed, OWED_PARSE | flags, argument) == 0
         and _put_head(r, p.PARSE, n + 1 + st.size) and _put(r, name, n + 1) and _put(r, &st.data[0], st.size)
     )
 
 
 cdef bint _prepare(Relay_ *r, Server *s, Statement *st, bint own) noexcept nogil:
     """Sees to it that `s` will have `st` when it reads what comes next. `own`: for a client's Parse, which is always sent."""
+    cdef PgServer *ps = <PgServer*>s
     cdef uint8_t name[STATEMENT_NAME_BYTES]
-    cdef Known *known = known_get(&s.known, st.id)
+    cdef Known *known = known_get(&ps.known, st.id)
     cdef uint32_t old
     cdef Py_ssize_t n
-    if known != NULL and not own and (known.confirmed or known.sent == s.batch):
-        known.used = s.batch
+    if known != NULL and not own and (known.confirmed or known.sent == ps.batch):
+        known.used = ps.batch
         return True
-    if known == NULL and s.known.count >= s.pool.max_prepared:
-        old = known_oldest(&s.known, s.batch)
+    if known == NULL and ps.known.count >= s.pool.max_prepared:
+        old = known_oldest(&ps.known, ps.batch)
         if old:
-            known_remove(&s.known, old)
+            known_remove(&ps.known, old)
             n = statement_name(old, &name[0])
             if not _put_close(r, s, &name[0], n, old | OWED_GONE):
                 return False
     n = statement_name(st.id, &name[0])
-    if (known != NULL or s.uncertain) and not _put_close(r, s, &name[0], n, st.id | OWED_GONE):
+    if (known != NULL or ps.uncertain) and not _put_close(r, s, &name[0], n, st.id | OWED_GONE):
         return False
-    known = known_put(&s.known, st.id)
+    known = known_put(&ps.known, st.id)
     if known == NULL:
         return False
     known.confirmed = 0
-    known.sent = s.batch
-    known.used = s.batch
+    known.sent = ps.batch
+    known.used = ps.batch
     word_add(s.pool.target.tg + TG_STATEMENTS_PREPARED, not own)
     return _put_parse(r, s, &name[0], n, st, 0 if own else OWED_SWALLOW, (st.id | OWED_OWN) if own else st.id)
 
 
 cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t n) noexcept nogil:
     """The statement with this body under the client's settings; one reference is the caller's. NULL without memory."""
+    cdef PgClient *pc = <PgClient*>c
     cdef bint fresh = False
     cdef bint unsure = virtual_unsure(c)
     cdef uint8_t flags = <uint8_t>(
-        (STD_STRINGS if c.fe.std_strings else 0) | (ASCII_SAFE if c.fe.ascii_safe else 0) | (PRIVATE if unsure else 0)
+        (STD_STRINGS if pc.fe.std_strings else 0) | (ASCII_SAFE if pc.fe.ascii_safe else 0) | (PRIVATE if unsure else 0)
     )
     cdef Py_ssize_t size
-    cdef Statement *st = statement_intern(&r.statements, body, n, flags, NULL if unsure else c.meaning, &fresh)
+    cdef Statement *st = statement_intern(&tables(r).statements, body, n, flags, NULL if unsure else pc.meaning, &fresh)
     if st == NULL or not fresh:
         return st
     size = statement_text_size(st)
-    lex_start(&c.fe.lex, POSTGRESQL, c.fe.std_strings, c.fe.ascii_safe)
-    lex_feed(&c.fe.lex, &st.data[0], size)
-    st.touches = lex_end(&c.fe.lex)
+    lex_start(&pc.fe.lex, POSTGRESQL, pc.fe.std_strings, pc.fe.ascii_safe)
+    lex_feed(&pc.fe.lex, &st.data[0], size)
+    st.touches = lex_end(&pc.fe.lex)
     if st.touches & LEX_LOCAL and says_temporary(&st.data[0], size):
         st.touches |= <uint64_t>1 << <int>PinReason.PIN_TEMPORARY_OBJECT
     if st.touches & LEX_EFFECTS:
-        st.effects = effects_read(&st.data[0], size, c.fe.std_strings)
+        st.effects = effects_read(&st.data[0], size, pc.fe.std_strings)
         if st.effects == NULL:
             st.touches |= <uint64_t>1 << <int>PinReason.PIN_SETTING
     return st
@@ -131,15 +136,19 @@ cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t 
 
 cdef bint _will_know(const Client *c, const Server *s) noexcept nogil:
     """What is unsure about the client's settings is answered before long. Within a transaction nobody asks (see virtual_ask)."""
-    return c.n_flights != 0 or (
-        c.asked != NULL and not s.be.owed.in_doubt and (owed_count(&s.be.owed) != 0 or s.be.tx_status == p.TX_IDLE)
+    cdef const PgClient *pc = <const PgClient*>c
+    cdef const PgServer *ps = <const PgServer*>s
+    return pc.n_flights != 0 or (
+        pc.asked != NULL and not ps.be.owed.in_doubt and (owed_count(&ps.be.owed) != 0 or ps.be.tx_status == p.TX_IDLE)
     )
 
 
 cdef NameState _look(Client *c, Server *s, const uint8_t *name, Py_ssize_t n, Statement **found) noexcept nogil:
-    if not c.unsynced and _will_know(c, s):
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
+    if not pc.unsynced and _will_know(c, s):
         return NAME_UNSURE
-    return names_look(&c.names, name, n, s.batch, found)
+    return names_look(&pc.names, name, n, ps.batch, found)
 
 
 cdef Py_ssize_t _taken(
@@ -147,50 +156,53 @@ cdef Py_ssize_t _taken(
 ) noexcept nogil:
     """A Parse of a name that `holder` has."""
     cdef Server *s = c.server
+    cdef PgServer *ps = <PgServer*>s
     cdef bint fresh = False
     cdef uint8_t name[STATEMENT_NAME_BYTES]
     cdef Py_ssize_t n
-    cdef Statement *empty = statement_intern(&r.statements, b"\x00\x00\x00", 3, STD_STRINGS | ASCII_SAFE, NULL, &fresh)
+    cdef Statement *empty = statement_intern(&tables(r).statements, b"\x00\x00\x00", 3, STD_STRINGS | ASCII_SAFE, NULL, &fresh)
     if empty == NULL:
         return PREPARED_FAILED
     n = statement_name(empty.id, &name[0])
     if not (
         _put(r, run, at - run) and _prepare(r, s, empty, False)
-        and owed_request(&s.be.owed, OWED_PARSE, OWED_DUPLICATE | holder.id) == 0
+        and owed_request(&ps.be.owed, OWED_PARSE, OWED_DUPLICATE | holder.id) == 0
         and _put_head(r, p.PARSE, n + 1 + size - skip) and _put(r, &name[0], n + 1) and _put(r, at + skip, size - skip)
     ):
         size = PREPARED_FAILED
-    statement_drop(&r.statements, empty)
+    statement_drop(&tables(r).statements, empty)
     return size
 
 
 cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil:
     """A client's Parse, whole."""
+    cdef PgClient *pc = <PgClient*>c
     cdef Server *s = c.server
-    cdef const uint8_t *name = at + c.fe.name_at
-    cdef Py_ssize_t skip = c.fe.name_at + c.fe.name_size + 1
+    cdef PgServer *ps = <PgServer*>s
+    cdef const uint8_t *name = at + pc.fe.name_at
+    cdef Py_ssize_t skip = pc.fe.name_at + pc.fe.name_size + 1
     cdef NameState state = NAME_ABSENT
     cdef Statement *holder = NULL
     cdef Statement *st
-    if c.fe.name_size:
-        state = _look(c, s, name, c.fe.name_size, &holder)
+    if pc.fe.name_size:
+        state = _look(c, s, name, pc.fe.name_size, &holder)
         if state == NAME_UNSURE:
             return PREPARED_HOLD
     st = _interned(r, c, at + skip, size - skip)
     if st == NULL:
         return PREPARED_FAILED
-    c.fe.touches = st.touches & ~(PINS | LEX_ENDS | LEX_LOCAL)   # what it does, it does when it runs: see _portal
-    if c.fe.name_size == 0:
-        statement_drop(&r.statements, c.unnamed)
-        c.unnamed = st
-        s.unnamed = st.id
-        if owed_request(&s.be.owed, OWED_PARSE, OWED_OWN | OWED_UNNAMED) < 0:
+    pc.fe.touches = st.touches & ~(PINS | LEX_ENDS | LEX_LOCAL)   # what it does, it does when it runs: see _portal
+    if pc.fe.name_size == 0:
+        statement_drop(&tables(r).statements, pc.unnamed)
+        pc.unnamed = st
+        ps.unnamed = st.id
+        if owed_request(&ps.be.owed, OWED_PARSE, OWED_OWN | OWED_UNNAMED) < 0:
             return PREPARED_FAILED
         return PREPARED_UNCHANGED
     if state == NAME_PRESENT:
-        statement_drop(&r.statements, st)
+        statement_drop(&tables(r).statements, st)
         return _taken(r, c, run, at, size, skip, holder)
-    if names_change(&c.names, &r.statements, name, c.fe.name_size, st, s.batch) < 0:
+    if names_change(&pc.names, &tables(r).statements, name, pc.fe.name_size, st, ps.batch) < 0:
         return PREPARED_FAILED
     if not _put(r, run, at - run) or not _prepare(r, s, st, True):
         return PREPARED_FAILED
@@ -199,35 +211,39 @@ cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *
 
 cdef Statement *_restated(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n, Statement *st) noexcept nogil:
     """The same text under the settings of now; the name means that from here on. NULL without memory."""
+    cdef PgClient *pc = <PgClient*>c
     cdef Statement *other = _interned(r, c, &st.data[0], st.size)
-    if other == NULL or virtual_unsure(c) or c.names.n_changes:
+    if other == NULL or virtual_unsure(c) or pc.names.n_changes:
         if other != NULL:
-            statement_drop(&r.statements, other)     # kept as long as unused ones are
+            statement_drop(&tables(r).statements, other)     # kept as long as unused ones are
         return other
-    return other if names_put(&c.names, &r.statements, name, n, other) == 0 else NULL
+    return other if names_put(&pc.names, &tables(r).statements, name, n, other) == 0 else NULL
 
 
 cdef Py_ssize_t _use_unnamed(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at) noexcept nogil:
     """A Bind or Describe of the unnamed statement: the server must have this client's, or none."""
+    cdef PgClient *pc = <PgClient*>c
     cdef Server *s = c.server
-    if c.unnamed_kept or (c.unnamed != NULL and s.unnamed == c.unnamed.id):
+    cdef PgServer *ps = <PgServer*>s
+    if pc.unnamed_kept or (pc.unnamed != NULL and ps.unnamed == pc.unnamed.id):
         return PREPARED_UNCHANGED
     if not _put(r, run, at - run):
         return PREPARED_FAILED
-    if c.unnamed == NULL:
-        s.unnamed = 0
+    if pc.unnamed == NULL:
+        ps.unnamed = 0
         return 0 if _put_close(r, s, b"", 0, 0) else PREPARED_FAILED
-    s.unnamed = c.unnamed.id
-    return 0 if _put_parse(r, s, b"", 0, c.unnamed, OWED_SWALLOW, OWED_UNNAMED) else PREPARED_FAILED
+    ps.unnamed = pc.unnamed.id
+    return 0 if _put_parse(r, s, b"", 0, pc.unnamed, OWED_SWALLOW, OWED_UNNAMED) else PREPARED_FAILED
 
 
 cdef Py_ssize_t _renamed(Relay_ *r, Client *c, uint8_t kind, const uint8_t *at, const uint8_t *name, Py_ssize_t n) noexcept nogil:
     """The message's head with another statement name; what is behind the name follows as it is."""
+    cdef PgClient *pc = <PgClient*>c
     cdef uint32_t length = load_u32(at + 1)
-    cdef Py_ssize_t skip = c.fe.name_at + c.fe.name_size + 1
+    cdef Py_ssize_t skip = pc.fe.name_at + pc.fe.name_size + 1
     if not (
-        _put_head(r, kind, <Py_ssize_t>length - 4 - c.fe.name_size + n)
-        and _put(r, at + 5, <Py_ssize_t>c.fe.name_at - 5) and _put(r, name, n + 1)
+        _put_head(r, kind, <Py_ssize_t>length - 4 - pc.fe.name_size + n)
+        and _put(r, at + 5, <Py_ssize_t>pc.fe.name_at - 5) and _put(r, name, n + 1)
     ):
         return PREPARED_FAILED
     return skip
@@ -240,27 +256,29 @@ cdef bint _ours(const uint8_t *name, Py_ssize_t n) noexcept nogil:
 
 cdef void _portal(Relay_ *r, Client *c, const uint8_t *at, Statement *st) noexcept nogil:
     """A Bind: what does its portal run? NULL: not known."""
-    c.fe.touches = 0 if st == NULL else st.touches & (PINS | LEX_ENDS | LEX_LOCAL)
-    if c.fe.touches:
+    cdef PgClient *pc = <PgClient*>c
+    pc.fe.touches = 0 if st == NULL else st.touches & (PINS | LEX_ENDS | LEX_LOCAL)
+    if pc.fe.touches:
         r.text = &st.data[0]
         r.text_size = statement_text_size(st)
     if at[5] == 0:               # the unnamed one
-        if c.portal != NULL:
-            statement_drop(&r.statements, c.portal)
-            c.portal = NULL
-        c.portal_known = st != NULL and not st.touches & (LEX_TRANSACTION_END | UNREADABLE)
+        if pc.portal != NULL:
+            statement_drop(&tables(r).statements, pc.portal)
+            pc.portal = NULL
+        pc.portal_known = st != NULL and not st.touches & (LEX_TRANSACTION_END | UNREADABLE)
         if st != NULL and st.effects != NULL:
-            statement_share(&r.statements, st)
-            c.portal = st
+            statement_share(&tables(r).statements, st)
+            pc.portal = st
     elif st == NULL or st.effects != NULL:
-        c.named_effects = 1
+        pc.named_effects = 1
 
 
 cdef bint _refused(Client *c, const Statement *st, uint32_t *argument) noexcept nogil:
     """Does the pool's policy let this run?"""
+    cdef PgClient *pc = <PgClient*>c
     cdef int reason = 0 if st == NULL else pins_refused(c, st.touches, st.effects)
     if reason:
-        c.fe.touches = 0
+        pc.fe.touches = 0
         argument[0] = OWED_REFUSED + <uint32_t>reason
     return reason != 0
 
@@ -281,53 +299,55 @@ cdef Py_ssize_t prepared_begin(
     translation, that many bytes of the message. The replies owed for Parse are entered here; for the others by the caller, with
     `argument`, behind what was put in front.
     """
+    cdef PgClient *pc = <PgClient*>c
     cdef Server *s = c.server
-    cdef const uint8_t *name = at + c.fe.name_at
+    cdef PgServer *ps = <PgServer*>s
+    cdef const uint8_t *name = at + pc.fe.name_at
     cdef uint8_t ours[STATEMENT_NAME_BYTES]
     cdef Py_ssize_t n
     cdef Statement *st = NULL
     cdef NameState state
     if kind == p.PARSE:
-        if c.fe.whole:
+        if pc.fe.whole:
             return _parse(r, c, run, at, size)
         # too large to be kept: an unnamed one keeps its server, a named one pins
-        if c.fe.name_size == 0:
-            statement_drop(&r.statements, c.unnamed)
-            c.unnamed = NULL
-            c.unnamed_kept = 1
-            s.unnamed = 0
-        return PREPARED_UNCHANGED if owed_request(&s.be.owed, OWED_PARSE, 0) == 0 else PREPARED_FAILED
-    if kind != p.BIND and c.fe.object != 0x53:   # S: a statement, not a portal
+        if pc.fe.name_size == 0:
+            statement_drop(&tables(r).statements, pc.unnamed)
+            pc.unnamed = NULL
+            pc.unnamed_kept = 1
+            ps.unnamed = 0
+        return PREPARED_UNCHANGED if owed_request(&ps.be.owed, OWED_PARSE, 0) == 0 else PREPARED_FAILED
+    if kind != p.BIND and pc.fe.object != 0x53:   # S: a statement, not a portal
         return PREPARED_UNCHANGED
-    if c.fe.name_size == 0:
+    if pc.fe.name_size == 0:
         if kind == p.CLOSE:
-            statement_drop(&r.statements, c.unnamed)
-            c.unnamed = NULL
-            c.unnamed_kept = 0
-            s.unnamed = 0
+            statement_drop(&tables(r).statements, pc.unnamed)
+            pc.unnamed = NULL
+            pc.unnamed_kept = 0
+            ps.unnamed = 0
             return PREPARED_UNCHANGED
         if kind == p.BIND:
-            if _refused(c, c.unnamed, argument):
+            if _refused(c, pc.unnamed, argument):
                 return _nobody(r, c, kind, run, at)
-            _portal(r, c, at, c.unnamed)
-            if c.unnamed != NULL:
-                s.mend |= MEND_BOUND
+            _portal(r, c, at, pc.unnamed)
+            if pc.unnamed != NULL:
+                ps.mend |= MEND_BOUND
         return _use_unnamed(r, c, run, at)
-    state = _look(c, s, name, c.fe.name_size, &st)
+    state = _look(c, s, name, pc.fe.name_size, &st)
     if state == NAME_UNSURE:
         return PREPARED_HOLD
-    if state == NAME_ABSENT and not _ours(name, c.fe.name_size):
+    if state == NAME_ABSENT and not _ours(name, pc.fe.name_size):
         if kind == p.BIND:
             _portal(r, c, at, NULL)
         return PREPARED_UNCHANGED        # not prepared by protocol: the server will know, or say that it does not
     if kind == p.CLOSE:
         # others may use it: the server is asked to close one that does not exist, which it answers in the same way
-        if names_change(&c.names, &r.statements, name, c.fe.name_size, NULL, s.batch) < 0:
+        if names_change(&pc.names, &tables(r).statements, name, pc.fe.name_size, NULL, ps.batch) < 0:
             return PREPARED_FAILED
         argument[0] = OWED_OWN
         return _nobody(r, c, kind, run, at)
-    if st != NULL and (st.meaning != c.meaning or st.flags & PRIVATE or virtual_unsure(c)):
-        st = _restated(r, c, name, c.fe.name_size, st)
+    if st != NULL and (st.meaning != pc.meaning or st.flags & PRIVATE or virtual_unsure(c)):
+        st = _restated(r, c, name, pc.fe.name_size, st)
         if st == NULL:
             return PREPARED_FAILED
     if kind == p.BIND:
@@ -335,7 +355,7 @@ cdef Py_ssize_t prepared_begin(
             return _nobody(r, c, kind, run, at)
         _portal(r, c, at, st)
         if st != NULL:
-            s.mend |= MEND_BOUND
+            ps.mend |= MEND_BOUND
     if not _put(r, run, at - run) or (st != NULL and not _prepare(r, s, st, False)):
         return PREPARED_FAILED
     n = statement_name(0 if st == NULL else st.id, &ours[0])
@@ -370,6 +390,7 @@ cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const u
 
     Drivers that prepare by protocol deallocate by SQL (psycopg). Only the plain forms are read; everything else pins.
     """
+    cdef PgClient *pc = <PgClient*>c
     cdef Server *s = c.server
     cdef const uint8_t *text = at + 5
     cdef const uint8_t *end = at + size - 1
@@ -416,12 +437,12 @@ cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const u
     state = _look(c, s, &name[0], n, &st)
     if state != NAME_PRESENT:
         return PREPARED_HOLD if state == NAME_UNSURE else PREPARED_UNCHANGED
-    if st.meaning != c.meaning or st.flags & PRIVATE:
+    if st.meaning != pc.meaning or st.flags & PRIVATE:
         st = _restated(r, c, &name[0], n, st)
         if st == NULL:
             return PREPARED_FAILED
     if execute and st.effects != NULL:
-        c.fe.touches |= <uint64_t>1 << <int>PinReason.PIN_SETTING
+        pc.fe.touches |= <uint64_t>1 << <int>PinReason.PIN_SETTING
     n = statement_name(st.id, &ours[0])
     m = end - text + 1           # with the NUL
     if not (
@@ -436,44 +457,50 @@ cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const u
 # ---------------------------------------------------------------- what the server made of it
 
 cdef void prepared_answered(Relay_ *r, Client *c, Server *s) noexcept nogil:
-    """A ParseComplete or CloseComplete came, for `s.be.owed.answered`."""
-    cdef uint32_t argument = s.be.owed.answered
+    """A ParseComplete or CloseComplete came, for `ps.be.owed.answered`."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
+    cdef uint32_t argument = ps.be.owed.answered
     cdef Known *known
     if argument & (OWED_UNNAMED | OWED_DUPLICATE | OWED_GONE):
         return
-    known = known_get(&s.known, argument & OWED_STATEMENT) if argument & OWED_STATEMENT else NULL
+    known = known_get(&ps.known, argument & OWED_STATEMENT) if argument & OWED_STATEMENT else NULL
     if known != NULL:
         known.confirmed = 1
     if argument & OWED_OWN and c != NULL:
-        names_answered(&c.names, &r.statements, True)
+        names_answered(&pc.names, &tables(r).statements, True)
 
 
 cdef void prepared_lost(Relay_ *r, Client *c, Server *s) noexcept nogil:
-    """An error came; `s.be.owed.lost` lists what will therefore not be done."""
+    """An error came; `ps.be.owed.lost` lists what will therefore not be done."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef uint32_t i, argument
-    for i in range(s.be.owed.n_lost):
-        argument = s.be.owed.lost[i]
+    for i in range(ps.be.owed.n_lost):
+        argument = ps.be.owed.lost[i]
         if argument & OWED_EFFECT:
             if argument == OWED_EFFECT:
                 virtual_lost(r, c)
         elif argument & OWED_GONE:
-            s.uncertain = 1
+            ps.uncertain = 1
         elif argument & OWED_UNNAMED:
-            s.unnamed = 0
+            ps.unnamed = 0
             if argument & OWED_OWN and c != NULL:
-                statement_drop(&r.statements, c.unnamed)
-                c.unnamed = NULL
+                statement_drop(&tables(r).statements, pc.unnamed)
+                pc.unnamed = NULL
         elif not argument & OWED_DUPLICATE:
             if argument & OWED_STATEMENT:
-                known_remove(&s.known, argument & OWED_STATEMENT)
+                known_remove(&ps.known, argument & OWED_STATEMENT)
             if argument & OWED_OWN and c != NULL:
-                names_answered(&c.names, &r.statements, False)
-    s.be.owed.n_lost = 0
+                names_answered(&pc.names, &tables(r).statements, False)
+    ps.be.owed.n_lost = 0
 
 
 cdef Py_ssize_t prepared_error(Client *c, Server *s, const uint8_t *message, Py_ssize_t n, IoBuf *out) noexcept nogil:
     """A whole ErrorResponse that may speak of a statement by the name it has on servers: with the client's name for it, in `out`;
     0 if there is nothing to put right, -1 without memory."""
+    cdef PgClient *pc = <PgClient*>c
+    cdef PgServer *ps = <PgServer*>s
     cdef Py_ssize_t i = 5, begin
     cdef uint32_t id, size = 0
     cdef const char *name
@@ -487,9 +514,9 @@ cdef Py_ssize_t prepared_error(Client *c, Server *s, const uint8_t *message, Py_
     while i < n and (0x30 <= message[i] <= 0x39 or 0x61 <= message[i] <= 0x66) and i - begin < 12:
         id = id << 4 | (message[i] - 0x30 if message[i] <= 0x39 else message[i] - 0x57)
         i += 1
-    if s.be.owed.answered & OWED_DUPLICATE:
-        id = s.be.owed.answered & OWED_STATEMENT
-    name = names_of(&c.names, id, &size)
+    if ps.be.owed.answered & OWED_DUPLICATE:
+        id = ps.be.owed.answered & OWED_STATEMENT
+    name = names_of(&pc.names, id, &size)
     if name == NULL:
         return 0
     if not (
@@ -503,6 +530,7 @@ cdef Py_ssize_t prepared_error(Client *c, Server *s, const uint8_t *message, Py_
 
 cdef void prepared_unsure(Server *s) noexcept nogil:
     """Nothing is known any more of what is prepared on `s`."""
-    known_free(&s.known)
-    s.unnamed = 0
-    s.uncertain = 1
+    cdef PgServer *ps = <PgServer*>s
+    known_free(&ps.known)
+    ps.unnamed = 0
+    ps.uncertain = 1

@@ -1,0 +1,1 @@
+"""PostgreSQL's entry in the registry of engines: importing this registers it."""
