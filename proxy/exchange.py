@@ -11,7 +11,8 @@ conversation, or the relay.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias, TypeVar
 
 _R = TypeVar("_R")
@@ -31,6 +32,31 @@ class StartTls:
 
     answer: bytes
     direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """What a client says instead of logging in: cancel what the client `pid` has asked for."""
+
+    pid: int
+    key: bytes = field(repr=False)
+
+
+class Encryption(Enum):
+    """What one attempt to log in to a server does about TLS; the modes with a second attempt are the connector's."""
+
+    NONE = "none"
+    OFFER = "offer"  # ask; go on without TLS if it says no
+    DEMAND = "demand"  # ask; it must say yes
+    DIRECT = "direct"  # ClientHello as the first bytes
+
+
+class TlsRefused(Exception):
+    """TLS was demanded, and the server does not have it."""
+
+
+class UnsupportedMethod(Exception):
+    """The server asks for an authentication we do not speak."""
 
 
 Exchange: TypeAlias = Generator[bytes | StartTls, bytes, _R]

@@ -10,26 +10,24 @@ import ipaddress
 import logging
 import socket
 from collections import OrderedDict
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from proxy.dataplane.beginning import of_init_query
+from proxy.dataplane.family import Ready, families, family_of
 from proxy.dataplane.listening import keepalive, peer_name
-from proxy.dataplane.pools import Pool, Welcome
-from proxy.errors import DatabaseError, ProtocolViolation
-from proxy.exchange import PeerClosed, StartTls
-from proxy.model import ServerTls, SslMode, Target
-from proxy.net._tls import ClientContext, TlsError, TlsSession
-from proxy.pgsql.authclient import Encryption, ServerReady, ServerRefused, TlsRefused, UnsupportedMethod, log_in
-from proxy.pgsql.exchange import Line
-from proxy.pgsql.messages import SSL_REQUEST, cancel_request, error_response, parameter_status
-from proxy.pgsql.scram import ScramError
+from proxy.dataplane.pools import Pool
+from proxy.errors import ProtocolViolation
+from proxy.exchange import Encryption, Exchange, PeerClosed, StartTls, Stream, TlsRefused, UnsupportedMethod
+from proxy.model import Proxy, ServerTls, SslMode, Target
+from proxy.net._tls import ClientContext, TlsClosed, TlsError, TlsSession
 from proxy.reasons import ConnectFailure
 
 if TYPE_CHECKING:
     from proxy.dataplane.front import Front
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RECEIVE = 16_384  # bytes
 _LIMITS_FRESH_S = 60.0  # the database's max_connections is asked for again by the first login after this long
@@ -47,8 +45,9 @@ _ATTEMPTS: dict[SslMode, tuple[Encryption, ...]] = {
     SslMode.VERIFY_FULL: (Encryption.DEMAND,),
 }
 
-# what may go wrong with a server, short of a bug of ours
-_FAILURES = (OSError, ProtocolViolation, PeerClosed, ScramError, ServerRefused, TlsError, TlsRefused, UnsupportedMethod)
+# what may go wrong with any server, short of a bug of ours
+_FAILURES = (OSError, ProtocolViolation, PeerClosed, TlsError, TlsRefused, UnsupportedMethod)
+Contexts = dict[tuple[ServerTls, tuple[str, ...]], ClientContext]  # and ALPN
 
 
 class Address(NamedTuple):
@@ -61,7 +60,7 @@ class Wire(NamedTuple):
 
     sock: socket.socket
     address: Address
-    line: Line
+    line: Stream
     tls: TlsSession | None
 
 
@@ -74,13 +73,8 @@ def attempts(tls: ServerTls, target: Target) -> tuple[Encryption, ...]:
     return _ATTEMPTS[tls.sslmode]
 
 
-def worth_another(failure: BaseException, tried: Encryption, encrypted: bool) -> bool:
-    """Is the next attempt of `allow` or `prefer` justified? Where only the host-based rules or TLS itself can have
-    been the cause.
-    """
-    if isinstance(failure, ServerRefused):
-        return failure.fields.sqlstate == "28000" and (encrypted or tried is Encryption.NONE)
-    return isinstance(failure, TlsError)
+def failures() -> tuple[type[Exception], ...]:
+    return (*_FAILURES, TimeoutError, *(each for family in families() for each in family.failures))
 
 
 class Connector:
@@ -88,7 +82,7 @@ class Connector:
         self.front = front
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
-        self._contexts: dict[ServerTls, ClientContext] = {}
+        self._contexts: Contexts = {}
         self._cancels = asyncio.Semaphore(_MAX_CANCELS)
         self._addresses: OrderedDict[tuple[int, bytes], tuple[Address, bool]] = OrderedDict()
         self._asked: dict[int, float] = {}  # target slot: when its limits were last asked for
@@ -102,8 +96,8 @@ class Connector:
         pool.opening += 1
         self._start(self._open(pool, permit))
 
-    def cancel(self, server_id: int, target: Target, tls: ServerTls, limit_s: float, pid: int, key: bytes) -> None:
-        self._start(self._cancel(server_id, target, tls, limit_s, pid, key))
+    def cancel(self, server_id: int, pool: Pool, pid: int, key: bytes) -> None:
+        self._start(self._cancel(server_id, pool, pid, key))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.front.loop.create_task(work)
@@ -117,24 +111,23 @@ class Connector:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def contexts(self, wanted: set[ServerTls]) -> dict[ServerTls, ClientContext]:
-        """Contexts for these settings, made or kept; files that cannot be read are a ValueError in words."""
-        made: dict[ServerTls, ClientContext] = {}
-        for tls in wanted:
-            known = self._contexts.get(tls)
+    def contexts(self, proxies: Iterable[Proxy]) -> Contexts:
+        """Contexts for what these need, made or kept; files that cannot be read are a ValueError in words."""
+        made: Contexts = {}
+        for proxy in proxies:
+            tls, alpn = wanted = proxy.target_group.tls, family_of(proxy).alpn
+            known = self._contexts.get(wanted)
             if known is not None or tls.sslmode is SslMode.DISABLE:
                 if known is not None:
-                    made[tls] = known
+                    made[wanted] = known
                 continue
             try:
-                made[tls] = ClientContext(
-                    tls.sslmode.value, tls.ca_file, tls.cert_file, tls.key_file, alpn=("postgresql",)
-                )
+                made[wanted] = ClientContext(tls.sslmode.value, tls.ca_file, tls.cert_file, tls.key_file, alpn=alpn)
             except TlsError as error:
                 raise ValueError(str(error)) from error
         return made
 
-    def renew(self, contexts: dict[ServerTls, ClientContext]) -> None:
+    def renew(self, contexts: Contexts) -> None:
         self._contexts = contexts
 
     # ------------------------------------------------------------ opening a connection
@@ -146,7 +139,7 @@ class Connector:
         try:
             async with asyncio.timeout(group.connect_timeout):
                 wire, ready = await self._log_in(pool)
-        except (*_FAILURES, TimeoutError) as failure:
+        except failures() as failure:
             self._failed(pool, permit, failure)
         except BaseException:  # cancelled, or a bug: the permit must not be lost over it
             front.relay.server_failed(pool.id, permit, ConnectFailure.CONNECT_TEMPORARY, b"")
@@ -157,25 +150,29 @@ class Connector:
             pool.opening -= 1
             front.pools.give_back(pool)
 
-    async def _log_in(self, pool: Pool) -> tuple[Wire, ServerReady]:
+    async def _log_in(self, pool: Pool) -> tuple[Wire, Ready]:
         group = pool.proxy.target_group
         remaining = attempts(group.tls, pool.target)
         while True:
             encryption, remaining = remaining[0], remaining[1:]
-            wire = await self._dial(pool.target, group.connect_timeout)
+            wire = await self._dial(pool, group.connect_timeout)
             try:
-                tls, ready = await self._converse(pool, wire, encryption)
+                tls, ready = await self._ask(pool, wire, encryption)
                 return wire._replace(tls=tls), ready
-            except BaseException as failure:
+            except Exception as failure:
                 wire.sock.close()
-                if remaining and worth_another(failure, encryption, wire.line.encrypted):
+                if remaining and pool.family.other_encryption(failure, encryption, wire.line.encrypted):
                     log.debug("trying again with other encryption: %s", failure)
                     continue
                 raise
+            except BaseException:
+                wire.sock.close()
+                raise
 
-    async def _dial(self, target: Target, limit_s: float) -> Wire:
+    async def _dial(self, pool: Pool, limit_s: float) -> Wire:
         """The first address that answers, each with its fair part of the time."""
-        addresses = await self._resolve(target)
+        target = pool.target
+        addresses = await self._resolve(pool)
         failure: Exception | None = None
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -184,7 +181,7 @@ class Connector:
                     keepalive(sock)
                 async with asyncio.timeout(limit_s / left if left > 1 else None):
                     await self.front.loop.sock_connect(sock, address.sockaddr)
-                return Wire(sock, address, Line(), None)
+                return Wire(sock, address, pool.family.line(), None)
             except (OSError, TimeoutError) as error:
                 sock.close()
                 failure = error
@@ -193,9 +190,10 @@ class Connector:
                 raise
         raise failure or OSError(f"no address for {target.host}")
 
-    async def _resolve(self, target: Target) -> list[Address]:
+    async def _resolve(self, pool: Pool) -> list[Address]:
+        target = pool.target
         if target.host.startswith("/"):
-            return [Address(socket.AF_UNIX, f"{target.host}/.s.PGSQL.{target.port}")]
+            return [Address(socket.AF_UNIX, pool.family.unix_socket(target.host, target.port))]
         try:
             literal = ipaddress.ip_address(target.host)
         except ValueError:
@@ -204,17 +202,15 @@ class Connector:
         family = socket.AF_INET if literal.version == 4 else socket.AF_INET6
         return [Address(family, (target.host, target.port))]
 
-    async def _converse(self, pool: Pool, wire: Wire, encryption: Encryption) -> tuple[TlsSession | None, ServerReady]:
-        front = self.front
-        loop = front.loop
-        sock, line = wire.sock, wire.line
-        now = loop.time()
+    async def _ask(self, pool: Pool, wire: Wire, encryption: Encryption) -> tuple[TlsSession | None, Ready]:
+        """Logs in; now and then it also asks for the server's limits."""
+        now = self.front.loop.time()
         slot = pool.target.slot
         ask = now - self._asked.get(slot, -_LIMITS_FRESH_S) >= _LIMITS_FRESH_S
         if ask:
             self._asked[slot] = now
-        conversation = log_in(
-            line,
+        conversation: Exchange[Ready] = pool.family.log_in(
+            wire.line,
             user=pool.key.user,
             database=pool.key.database,
             password=pool.credential.password,
@@ -223,6 +219,16 @@ class Connector:
             init_query=pool.proxy.target_group.init_query,
             ask_limits=ask,
         )
+        try:
+            return await self._converse(pool, wire, conversation)
+        except BaseException:
+            if ask:
+                self._asked.pop(slot, None)  # the question was not answered
+            raise
+
+    async def _converse(self, pool: Pool, wire: Wire, conversation: Exchange[T]) -> tuple[TlsSession | None, T]:
+        loop = self.front.loop
+        sock = wire.sock
         tls: TlsSession | None = None
         received = b""
         starting = True
@@ -231,8 +237,10 @@ class Connector:
                 said = next(conversation) if starting else conversation.send(received)
                 starting = False
                 if isinstance(said, StartTls):
-                    front.count(slot, "database_connection_requests_with_tls")
-                    tls = await self._handshake(wire, pool)
+                    self.front.count(pool.target.slot, "database_connection_requests_with_tls")
+                    if said.answer:
+                        await loop.sock_sendall(sock, said.answer)
+                    tls = await self._encrypt(wire, pool)
                     received = b""
                     continue
                 if said:
@@ -242,12 +250,8 @@ class Connector:
                     await loop.sock_sendall(sock, said)
                 received = await self._receive(sock, tls)
         except StopIteration as end:
-            ready: ServerReady = end.value
-            return tls, ready
-        except BaseException:
-            if ask:
-                self._asked.pop(slot, None)  # the question was not answered
-            raise
+            result: T = end.value
+            return tls, result
 
     async def _receive(self, sock: socket.socket, tls: TlsSession | None) -> bytes:
         loop = self.front.loop
@@ -260,12 +264,10 @@ class Connector:
             tls.feed(data)
         return text
 
-    async def _handshake(self, wire: Wire, pool: Pool) -> TlsSession:
-        return await self._encrypt(wire.sock, wire.line, pool.target, pool.proxy.target_group.tls)
-
-    async def _encrypt(self, sock: socket.socket, line: Line, target: Target, settings: ServerTls) -> TlsSession:
+    async def _encrypt(self, wire: Wire, pool: Pool) -> TlsSession:
         loop = self.front.loop
-        tls = self._contexts[settings].session(target.host)
+        sock, line = wire.sock, wire.line
+        tls = self._contexts[pool.proxy.target_group.tls, pool.family.alpn].session(pool.target.host)
         while True:
             finished = tls.handshake()
             out = tls.take()
@@ -284,15 +286,14 @@ class Connector:
 
     # ------------------------------------------------------------ outcomes
 
-    def _opened(self, pool: Pool, permit: int, wire: Wire, ready: ServerReady) -> None:
+    def _opened(self, pool: Pool, permit: int, wire: Wire, ready: Ready) -> None:
         front = self.front
         slot = pool.target.slot
         front.count(slot, "database_connections_setup_succeeded")
         here = peer_name(wire.sock.getsockname())
         remembered = ready.backend_pid, ready.cancel_key
         self._addresses[remembered] = wire.address, wire.tls is not None
-        initial, _ = of_init_query(pool.proxy.target_group.init_query, ready.parameters)
-        settings = b"".join(parameter_status(name, value) for name, value in sorted(initial.items()))
+        welcome = pool.family.welcome(ready, pool.proxy.target_group.init_query)
         if len(self._addresses) > _REMEMBERED:
             self._addresses.popitem(last=False)
         pool.servers += 1
@@ -304,8 +305,9 @@ class Connector:
             backend_pid=ready.backend_pid,
             cancel_key=ready.cancel_key,
             parameters=ready.parameters,
-            settings=settings,
+            settings=welcome.settings,
             unread=wire.line.take(),
+            engine=pool.family.number,
         )
         for notice in ready.notices:
             log.info("The database said at login: %s", notice)
@@ -314,18 +316,15 @@ class Connector:
             here,
             peer_name(wire.address.sockaddr),
         )
-        pool.opened(Welcome.of(ready, settings))
+        pool.opened(welcome)
         if ready.limits is not None:
             front.limits_known(slot, *ready.limits)
 
     def _failed(self, pool: Pool, permit: int, failure: Exception) -> None:
         front = self.front
         front.count(pool.target.slot, "database_connections_setup_failed")
-        kind, error = ConnectFailure.CONNECT_TEMPORARY, b""
-        if isinstance(failure, ServerRefused) and failure.permanent:
-            kind, error = ConnectFailure.CONNECT_PERMANENT, failure.error
-        elif isinstance(failure, (TlsRefused, UnsupportedMethod)):
-            kind, error = ConnectFailure.CONNECT_PERMANENT, error_response(DatabaseError(str(failure)))
+        verdict = pool.family.judge(failure)
+        kind = ConnectFailure.CONNECT_PERMANENT if verdict.permanent else ConnectFailure.CONNECT_TEMPORARY
         log.warning(
             'A connection to the database at %s:%s for user "%s", database "%s" failed: %s',
             pool.target.host,
@@ -334,51 +333,51 @@ class Connector:
             pool.key.database,
             _words(failure),
         )
-        front.relay.server_failed(pool.id, permit, kind, error)
-        if error:
-            # who misses a database creates it and comes again at once
-            stands = not (isinstance(failure, ServerRefused) and failure.fields.sqlstate == "3D000")
-            front.pools.refuse(pool, error, front.loop.time(), stands=stands)
+        front.relay.server_failed(pool.id, permit, kind, verdict.error)
+        if verdict.error:
+            front.pools.refuse(pool, verdict.error, front.loop.time(), stands=verdict.stands)
         elif pool.waiters:
             front.relay.want(pool.id)
 
     # ------------------------------------------------------------ cancelling
 
-    async def _cancel(
-        self, server_id: int, target: Target, tls: ServerTls, limit_s: float, pid: int, key: bytes
-    ) -> None:
-        """Delivered when the server has closed: PostgreSQL signals before it does."""
+    async def _cancel(self, server_id: int, pool: Pool, pid: int, key: bytes) -> None:
+        limit_s = pool.proxy.target_group.connect_timeout
         try:
             async with self._cancels, asyncio.timeout(limit_s):
-                await self._deliver_cancel(target, tls, limit_s, pid, key)
-        except (*_FAILURES, TimeoutError) as failure:
-            log.info("A cancel request did not reach the database at %s: %s", target.host, _words(failure))
+                await self._deliver_cancel(pool, limit_s, pid, key)
+        except failures() as failure:
+            log.info("A cancel request did not reach the database at %s: %s", pool.target.host, _words(failure))
         finally:
             self.front.relay.cancel_done(server_id)
 
-    async def _deliver_cancel(self, target: Target, settings: ServerTls, limit_s: float, pid: int, key: bytes) -> None:
-        loop = self.front.loop
+    async def _deliver_cancel(self, pool: Pool, limit_s: float, pid: int, key: bytes) -> None:
+        """To the address, and with the encryption, of the connection it means."""
+        settings = pool.proxy.target_group.tls
         address, encrypted = self._addresses.get((pid, key), (None, False))
         if address is None:
-            wire = await self._dial(target, limit_s)
+            wire = await self._dial(pool, limit_s)
         else:
             sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-            wire = Wire(sock, address, Line(), None)
+            wire = Wire(sock, address, pool.family.line(), None)
         with wire.sock as sock:
             if address is not None:
-                await loop.sock_connect(sock, address.sockaddr)
-            message = cancel_request(pid, key)
+                await self.front.loop.sock_connect(sock, address.sockaddr)
+            encryption = Encryption.NONE
             if encrypted:
-                if settings.sslnegotiation != "direct":
-                    await loop.sock_sendall(sock, SSL_REQUEST)
-                    if await loop.sock_recv(sock, 1) != b"S":
-                        raise TlsRefused("the server has turned TLS off")
-                tls = await self._encrypt(sock, wire.line, target, settings)
-                tls.write(message)
-                message = tls.take()
-            await loop.sock_sendall(sock, message)
-            while await loop.sock_recv(sock, _RECEIVE):
-                pass
+                encryption = Encryption.DIRECT if settings.sslnegotiation == "direct" else Encryption.DEMAND
+            conversation = pool.family.cancel(
+                wire.line,
+                user=pool.key.user,
+                password=pool.credential.password,
+                pid=pid,
+                key=key,
+                encryption=encryption,
+            )
+            try:
+                await self._converse(pool, wire, conversation)
+            except (PeerClosed, TlsClosed, ConnectionResetError):
+                pass  # it has heard
 
 
 def _words(failure: BaseException) -> str:

@@ -9,15 +9,16 @@ import resource
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.dataplane.family import Admitted, Welcome
 from proxy.dataplane.gate import Gate, GateKey, Hall
 from proxy.dataplane.listening import listen_tcp, listen_unix, peer_name
 from proxy.dataplane.login import Login
-from proxy.dataplane.pools import Pool, Welcome
+from proxy.dataplane.pools import Pool
 from proxy.dataplane.watch import Watch
 from proxy.errors import Draining
+from proxy.exchange import CancelRequest
 from proxy.model import ClientTlsMode, Endpoint, Proxy
 from proxy.net._tls import ServerContext, TlsError
-from proxy.pgsql.startup import CancelRequest, Startup
 
 if TYPE_CHECKING:
     from proxy.dataplane.front import Front
@@ -186,7 +187,7 @@ class Doorman:
         self,
         gate: Gate,
         login: Login,
-        asked: Startup,
+        admitted: Admitted,
         fd: int,
         slot: int,
         key: bytes,
@@ -215,9 +216,10 @@ class Doorman:
             life=proxy.client_life,
             tls_on=tls_on,
             peer=peer,
-            user=printable(asked.user),
-            database=printable(asked.database),
-            application=printable(asked.application),
+            user=printable(admitted.user),
+            database=printable(admitted.database),
+            application=printable(admitted.application),
+            engine=login.hall.family.number,
         )
         self.count(endpoint, "client_connections_setup_succeeded")
         self.count(endpoint, "client_connections_tls" if tls_on else "client_connections_no_tls")

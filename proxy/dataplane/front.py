@@ -9,28 +9,14 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
-from proxy.dataplane.beginning import Beginnings, of_init_query
+from proxy.dataplane.beginnings import Beginnings
 from proxy.dataplane.connector import Connector
 from proxy.dataplane.doorman import Doorman, printable
+from proxy.dataplane.family import family_of
 from proxy.dataplane.journal import Journal
 from proxy.dataplane.pools import Pool, Pools
 from proxy.dataplane.views import in_words
-from proxy.errors import (
-    AdminShutdown,
-    BorrowTimeout,
-    ClientLifeReached,
-    Draining,
-    EndpointRemoved,
-    IdleClientTimeout,
-    KilledByOperator,
-    PinRefused,
-    ProtocolViolation,
-    QueryCanceled,
-    ServerLost,
-    SessionStateLost,
-)
-from proxy.model import EngineFamily, Proxy, Snapshot, Target
-from proxy.pgsql.messages import error_response, parse_error
+from proxy.model import Proxy, Snapshot, Target
 from proxy.reasons import CloseReason, PinReason, pin_reason, text
 from proxy.reasons import name as name_of
 
@@ -49,30 +35,6 @@ class Context(Protocol):
     def worker(self) -> int: ...
     @property
     def relay(self) -> Any: ...
-
-
-def relay_errors() -> dict[CloseReason, bytes]:
-    """What the relay says to a client, by reason; a reason that is missing here tells nothing. CLOSE_NONE: a canceled
-    query.
-    """
-    return {
-        CloseReason.CLIENT_PROTOCOL_VIOLATION: error_response(ProtocolViolation("invalid frontend message")),
-        CloseReason.CLIENT_IDLE_TIMEOUT: error_response(IdleClientTimeout()),
-        CloseReason.CLIENT_LIFE_REACHED: error_response(ClientLifeReached()),
-        CloseReason.BORROW_TIMEOUT: error_response(BorrowTimeout()),
-        CloseReason.CLIENT_DRAINED: error_response(Draining()),
-        CloseReason.CLIENT_SHUTDOWN: error_response(AdminShutdown()),
-        CloseReason.CLIENT_KILLED: error_response(KilledByOperator()),
-        CloseReason.SERVER_LOST: error_response(ServerLost()),
-        CloseReason.ENDPOINT_REMOVED: error_response(EndpointRemoved()),
-        CloseReason.CLIENT_STATE_LOST: error_response(SessionStateLost()),
-        CloseReason.CLOSE_NONE: error_response(QueryCanceled()),
-    }
-
-
-def relay_refusals() -> dict[PinReason, bytes]:
-    """What a client is told whose statement pin_policy refuses."""
-    return {reason: error_response(PinRefused(name_of(reason))) for reason in PinReason}
 
 
 class Front:
@@ -108,11 +70,8 @@ class Front:
     async def apply(self, snapshot: Snapshot) -> None:
         """All of it, or, with an exception that names what is wrong, nothing."""
         for proxy in snapshot.proxies:
-            if proxy.engine_family is not EngineFamily.POSTGRESQL:
-                raise ValueError(
-                    f"proxy {proxy.name}: engine_family {proxy.engine_family} is not served by this version"
-                )
-        contexts = self.connector.contexts({proxy.target_group.tls for proxy in snapshot.proxies})
+            family_of(proxy)
+        contexts = self.connector.contexts(snapshot.proxies)
         plan = await self.doorman.prepare(snapshot.proxies)
         # nothing below can fail
         self.connector.renew(contexts)
@@ -151,7 +110,7 @@ class Front:
             max_idle=max(ceiling, 1) * group.max_idle_connections_percent // max(group.max_connections_percent, 1),
             database=printable(pool.key.database),
             gen=pool.generation,
-            init_opaque=not of_init_query(group.init_query, b"")[1],
+            init_opaque=pool.family.opaque(group.init_query),
             audit_after=group.pin_audit_after,
             ignored=[pin_reason(reason) for reason, policy in group.pin_policy if policy == "ignore"],
             refused=[pin_reason(reason) for reason, policy in group.pin_policy if policy == "refuse"],
@@ -204,26 +163,25 @@ class Front:
             case ("open", pool_id, permit):
                 self.connector.open(self.pools[pool_id], permit)
             case ("cancel", server_id, pool_id, pid, key):
-                pool = self.pools[pool_id]
-                group = pool.proxy.target_group
-                self.connector.cancel(server_id, pool.target, group.tls, group.connect_timeout, pid, key)
+                self.connector.cancel(server_id, self.pools[pool_id], pid, key)
             case ("client_closed", slot, reason, *_):
                 self._on_client_closed(slot, CloseReason(reason))
             case ("server_closed", pool_id, server_id, reason, detail):
                 self._on_server_closed(pool_id, server_id, CloseReason(reason), detail)
-            case ("server_fatal", _, server_id, error):
-                log.warning("The database ended a connection: %s", parse_error(error[5:]), extra={"server": server_id})
+            case ("server_fatal", pool_id, server_id, error):
+                words = self.pools[pool_id].family.said(error)
+                log.warning("The database ended a connection: %s", words, extra={"server": server_id})
             case ("pinned", slot, server_id, reason, digest):
                 self._on_pinned(slot, server_id, PinReason(reason), digest.decode("utf-8", "replace"))
             case ("unpinned", slot, server_id, seconds):
                 self._on_unpinned(slot, server_id, seconds)
-            case ("refused", _, server_id, slot, error):
+            case ("refused", pool_id, server_id, slot, error):
                 words = "The settings of the client's session were refused on another database connection: %s"
                 guest = self.doorman.guests.get(slot)
                 self.journal.note(
                     logging.WARNING,
                     words,
-                    str(parse_error(error[5:])),
+                    self.pools[pool_id].family.said(error),
                     endpoint=guest.gate.name if guest else "",
                     client=self.doorman.pid(slot),
                     server=server_id,

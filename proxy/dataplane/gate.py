@@ -12,15 +12,14 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.dataplane.beginning import split
+from proxy.dataplane.family import Admitted, Family, family_of
 from proxy.dataplane.listening import EXHAUSTED
 from proxy.dataplane.login import Login
 from proxy.dataplane.pools import Pool, PoolKey
 from proxy.errors import Draining, NoReadOnlyTarget, NoReadWriteTarget, ProxyError, ServerBusy, TooManyClients
+from proxy.exchange import CancelRequest
 from proxy.model import Credential, Endpoint, Proxy, Target, TargetRole
 from proxy.net._tls import ServerContext
-from proxy.pgsql.messages import error_response
-from proxy.pgsql.startup import CancelRequest, Startup
 
 if TYPE_CHECKING:
     from proxy.dataplane.doorman import Doorman
@@ -34,7 +33,7 @@ _EXHAUSTED_PAUSE_S = 0.25
 class Hall:
     """One proxy: what all its gates share."""
 
-    __slots__ = ("_loop", "_timer", "credentials", "half_open", "proxy", "tls")
+    __slots__ = ("_loop", "_timer", "credentials", "family", "half_open", "proxy", "tls")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, proxy: Proxy, tls: ServerContext | None) -> None:
         self._loop = loop
@@ -45,6 +44,7 @@ class Hall:
     def renew(self, proxy: Proxy, tls: ServerContext | None) -> None:
         self.proxy = proxy
         self.tls = tls
+        self.family: Family = family_of(proxy)
         self.credentials: dict[str, Credential] = {each.username: each for each in proxy.credentials}
 
     def expect(self, login: Login) -> None:
@@ -148,6 +148,7 @@ class Gate:
             self.count("client_connections_in_setup")
             login = Login(self, fd, address)
             self.hall.expect(login)
+            login.begin()
             login.ready()  # its first words are often here already, and save a turn of the loop
 
     def _exhausted(self, error: OSError) -> None:
@@ -163,7 +164,7 @@ class Gate:
         except OSError:
             pass
         try:
-            os.write(fd, error_response(ServerBusy()))
+            os.write(fd, self.hall.family.error(None, ServerBusy()))
         except OSError:
             pass
         os.close(fd)
@@ -185,10 +186,10 @@ class Gate:
             return TooManyClients(limit)
         return None
 
-    def pool(self, asked: Startup, credential: Credential) -> Pool:
+    def pool(self, admitted: Admitted, credential: Credential) -> Pool:
         proxy = self.hall.proxy
         target = self._target(proxy)
-        key = PoolKey(proxy.name, target.slot, asked.database, asked.user, split(asked.settings)[0])
+        key = PoolKey(proxy.name, target.slot, admitted.database, admitted.user, admitted.settings)
         return self.doorman.front.pools.get(key, proxy, target, credential)
 
     def _target(self, proxy: Proxy) -> Target:

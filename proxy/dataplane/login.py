@@ -10,20 +10,16 @@ Belongs to the front thread.
 import asyncio
 import logging
 import os
-from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from proxy.dataplane.beginning import split
+from proxy.dataplane.family import Admitted, Settings, Welcome
 from proxy.dataplane.listening import peer_name
-from proxy.dataplane.pools import Pool, Settings, Welcome
+from proxy.dataplane.pools import Pool
 from proxy.dataplane.watch import READ, WRITE
 from proxy.errors import BorrowTimeout, LoginTimeout, NoCredentials, ProxyError, TooManyClients, UnknownError
-from proxy.exchange import Hangup, PeerClosed, StartTls
+from proxy.exchange import CancelRequest, Hangup, PeerClosed, StartTls
+from proxy.model import ClientTlsMode, Credential
 from proxy.net._tls import TlsClosed, TlsError, TlsSession
-from proxy.pgsql.authserver import authenticate
-from proxy.pgsql.exchange import Line
-from proxy.pgsql.messages import READY_FOR_QUERY_IDLE, backend_key_data, error_response
-from proxy.pgsql.startup import CancelRequest, Startup, startup
 
 if TYPE_CHECKING:
     from proxy.dataplane.gate import Gate
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RECEIVE = 4096  # bytes; nothing in a login is larger, but for a token
-_MAX_EARLY = 65_536  # bytes a client may send ahead of its first ReadyForQuery before we stop reading
+_MAX_EARLY = 65_536  # bytes a client may send ahead of the end of its login before we stop reading
 _AUTHENTICATION = "28"  # class of SQLSTATEs that count as a failed login, not as a refusal
 
 
@@ -39,18 +35,20 @@ class Login:
     """Hashable by identity: it is a key in the tables of half-open logins and of waiters."""
 
     __slots__ = (
+        "_admitted",
         "_authenticated",
         "_conversation",
+        "_credential",
         "_deadline",
         "_fd",
         "_handshaking",
-        "_last_words",
         "_leaving",
         "_out",
         "_pool",
         "_reading",
-        "_startup",
+        "_slot",
         "_tried",
+        "_user",
         "_watch",
         "address",
         "expires",
@@ -64,56 +62,70 @@ class Login:
         self.gate = gate
         self.hall = gate.hall  # a reload may give the gate another one; this login is counted here
         self.address = address
-        self.line = Line()
+        self.line = self.hall.family.line()
         self.tls: TlsSession | None = None
         self.expires = 0.0  # of the login phase; the doorman's
         self._watch = gate.doorman.watch
         self._fd = fd  # -1: closed or handed over
-        self._startup: Startup | None = None
-        self._last_words = b""  # of the authentication: sent in front of what follows
+        self._user = ""  # that it says it is
+        self._credential: Credential  # of that user
+        self._admitted: Admitted | None = None
+        self._slot = 0  # its number, if it has one before it is let in
         self._pool: Pool | None = None  # among whose waiters we are
         self._deadline: asyncio.TimerHandle | None = None
         self._out = b""  # what the socket did not take
         self._tried = False  # its own settings, by a server
         self._leaving = False  # goes (handed over, or closed) as soon as `_out` is empty
         self._handshaking = False
-        self._authenticated: tuple[int, bytes, Pool, Welcome] | None = None
+        self._authenticated: tuple[bytes, Pool, Welcome] | None = None
         # resumed with the peer's next bytes; end of stream closes it instead, nobody is left to be told
-        self._conversation = self._talk()
-        next(self._conversation)  # to its first wait; nothing can be asked before a byte has come
+        self._conversation = self.hall.family.talk(self)
         self._reading = True
         self._watch.add(fd, self.ready)
 
+    def begin(self) -> None:
+        """To its first wait; some families speak first."""
+        self._step(None)
+
     # ------------------------------------------------------------ the conversation
 
-    def _talk(self) -> Generator[bytes | StartTls, bytes, Pool | None]:
-        gate, hall, line = self.gate, self.hall, self.line
-        asked = yield from startup(line, hall.proxy.tls.mode, local=gate.local)
-        if isinstance(asked, CancelRequest):
-            gate.cancel(asked)
-            return None
-        refusal = gate.refusal()
+    @property
+    def tls_mode(self) -> ClientTlsMode:
+        return self.hall.proxy.tls.mode
+
+    @property
+    def local(self) -> bool:
+        return self.gate.local
+
+    def pid(self) -> int:
+        doorman = self.gate.doorman
+        self._slot = self._slot or doorman.slots.take()
+        return doorman.pid(self._slot) if self._slot else 0
+
+    def expected(self, user: str) -> Credential:
+        refusal = self.gate.refusal()
         if refusal is not None:
             raise refusal
-        credential = hall.credentials.get(asked.user)
+        credential = self.hall.credentials.get(user)
         if credential is None:
-            raise NoCredentials(asked.user)
-        self._startup = asked
-        line.pending = asked.prelude
-        self._last_words = yield from authenticate(line, credential, asked.user)
-        # not before: a stranger makes no pools, and a pool nobody is counted in may be given to others meanwhile
-        return gate.pool(asked, credential)
+            raise NoCredentials(user)
+        self._user = user
+        self._credential = credential
+        return credential
 
-    def _step(self, received: bytes) -> None:
-        """The peer's next bytes (b"" = end of stream) into the conversation, and what it says out to the peer."""
+    def _step(self, received: bytes | None) -> None:
+        """The peer's next bytes (b"" = end of stream) into the conversation, and what it says out to the peer. None
+        starts it.
+        """
         try:
-            said = self._conversation.send(received)
+            said = next(self._conversation) if received is None else self._conversation.send(received)
             if isinstance(said, StartTls):
                 self._start_tls(said)
             elif said:
                 self._send(said)
         except StopIteration as end:
-            if end.value is None:
+            if isinstance(end.value, CancelRequest):
+                self.gate.cancel(end.value)
                 self._hang_up()
             else:
                 self._admit(end.value)
@@ -259,10 +271,17 @@ class Login:
 
     # ------------------------------------------------------------ admitted
 
-    def _admit(self, pool: Pool) -> None:
+    def _admit(self, admitted: Admitted) -> None:
         """Authenticated. The login phase is over, and with it its timer."""
         gate = self.gate
         gate.settled(self)
+        self._admitted = admitted
+        try:
+            # not before: a stranger makes no pools, and a pool nobody is counted in may be given to others meanwhile
+            pool = gate.pool(admitted, self._credential)
+        except ProxyError as error:
+            self.refuse(error)
+            return
         if pool.welcome is not None:
             self.welcome(pool.welcome, pool)
             return
@@ -292,28 +311,27 @@ class Login:
 
     def welcome(self, welcome: Welcome, pool: Pool) -> None:
         """All that stands between authentication and the first query, in one write."""
-        doorman = self.gate.doorman
-        assert self._startup is not None
-        settings = split(self._startup.settings)[1]
+        beginnings = self.gate.doorman.front.beginnings
+        admitted = self._admitted
+        assert admitted is not None
+        settings = admitted.own
         if settings and not self._tried:
-            found = doorman.front.beginnings.known(pool, settings)
+            found = beginnings.known(pool, settings)
             if found is None:
                 self._has_it_tried(pool, settings)
                 return
             welcome = found
-        slot = doorman.slots.take()
-        if not slot:
+        pid = self.pid()
+        if not pid:
             self.refuse(TooManyClients(self.hall.proxy.max_client_connections))
             return
-        key = os.urandom(32 if self._startup.minor >= 2 else 4)
-        self._authenticated = slot, key, pool, welcome
+        key = os.urandom(admitted.key_size)
+        self._authenticated = key, pool, welcome
         pool.clients += 1
         self._forget_pool()
         self._leaving = True
         try:
-            self._send(
-                self._last_words + welcome.head + backend_key_data(doorman.pid(slot), key) + READY_FOR_QUERY_IDLE
-            )
+            self._send(self.hall.family.greet(self.line, admitted, welcome, pid, key))
         except TlsError as error:
             self._tls_failed(error)
             return
@@ -324,7 +342,7 @@ class Login:
         """By the database, whose own words these are."""
         gate = self.gate
         gate.count("client_connections_setup_failed_auth")
-        self._farewell(error)
+        self._farewell(self.hall.family.relayed(self.line, error))
 
     # ------------------------------------------------------------ the three ends
 
@@ -335,9 +353,10 @@ class Login:
             return
         fd = self._detach()
         if fd >= 0:
-            assert self._startup is not None
-            slot, key, pool, welcome = self._authenticated
-            self.gate.doorman.hand_over(self.gate, self, self._startup, fd, slot, key, pool, welcome)
+            assert self._admitted is not None
+            key, pool, welcome = self._authenticated
+            slot, self._slot = self._slot, 0
+            self.gate.doorman.hand_over(self.gate, self, self._admitted, fd, slot, key, pool, welcome)
 
     def refuse(self, error: ProxyError) -> None:
         if self._fd < 0 or self._leaving:
@@ -345,7 +364,7 @@ class Login:
         gate = self.gate
         failed = error.sqlstate.startswith(_AUTHENTICATION)
         gate.count("client_connections_setup_failed_auth" if failed else "refused")
-        user = self._startup.user if self._startup is not None else ""
+        user = self._user
         gate.doorman.front.journal.note(
             logging.INFO,
             "The login of %s%s was refused: %s %s",
@@ -355,7 +374,7 @@ class Login:
             error,
             endpoint=gate.name,
         )
-        self._farewell(error_response(error))
+        self._farewell(self.hall.family.error(self.line, error))
 
     def _farewell(self, error: bytes) -> None:
         if self._handshaking:
@@ -365,16 +384,20 @@ class Login:
         self._reading = False
         try:
             if self.tls is not None:
-                self.tls.write(self.line.flush() + self._last_words + error)
+                self.tls.write(self._unsaid() + error)
                 self.tls.shutdown()
                 self._write(self.tls.take())
             else:
-                self._write(self.line.flush() + self._last_words + error)
+                self._write(self._unsaid() + error)
         except TlsError:
             self._close()
             return
         if not self._out:
             self._close()
+
+    def _unsaid(self) -> bytes:
+        """What stands in front of an error, if it has not gone out."""
+        return self.line.flush() + (self._admitted.last_words if self._admitted is not None else b"")
 
     def _hang_up(self) -> None:
         """A cancel request is answered by the end of the stream; under TLS by its orderly end, or libpq reports an
@@ -387,7 +410,7 @@ class Login:
 
     def timed_out(self) -> None:
         """By the doorman: the login phase took too long. A probe that never said a word is not told anything."""
-        if self._out or self._handshaking or self._leaving or not (self.line.data or self._startup or self.tls):
+        if self._out or self._handshaking or self._leaving or not (self.line.data or self._user or self.tls):
             self._close()
         else:
             self.refuse(LoginTimeout())
@@ -425,9 +448,10 @@ class Login:
         if fd < 0:
             return
         doorman = self.gate.doorman
+        if self._slot:
+            doorman.slots.give(self._slot)
         if self._authenticated is not None:
-            slot, _, pool, _ = self._authenticated
-            doorman.slots.give(slot)
+            _, pool, _ = self._authenticated
             pool.clients -= 1
             doorman.front.pools.give_back(pool)
         self._conversation.close()

@@ -1,8 +1,8 @@
 """The front's table of pools: who may share server connections, and what a client of each is told when it arrives.
 
 A pool is known to the relay by a small number. Its key is what makes two sessions interchangeable: proxy, target,
-database, user, and those startup settings with which its server connections must log in. Its *welcome* are the
-ParameterStatus messages of its newest server login; a client that comes before the first one waits here. Numbers are
+database, user, and those startup settings with which its server connections must log in. Its *welcome* is
+what its newest server login said of the session; a client that comes before the first one waits here. Numbers are
 given back when nobody uses the pool any more, so that a fleet of clients with ever new settings does not grow the
 table for ever. Belongs to the front thread.
 """
@@ -12,14 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from proxy.dataplane.family import Family, Settings, Welcome, family_of
 from proxy.model import Credential, Proxy, Target
-from proxy.pgsql.authclient import ServerReady
-from proxy.pgsql.messages import AUTHENTICATION_OK
 
 _SETTLED_S = 1.0  # for this long a refusal by the database is passed on without asking it again
-
-
-Settings = tuple[tuple[str, str], ...]
 
 
 class PoolKey(NamedTuple):
@@ -33,23 +29,11 @@ class PoolKey(NamedTuple):
 class Waiter(Protocol):
     """A login that is authenticated and waits for the pool's first server."""
 
-    def welcome(self, welcome: "Welcome", pool: "Pool") -> None: ...
+    def welcome(self, welcome: Welcome, pool: "Pool") -> None: ...
     def refused(self, error: bytes) -> None:
-        """`error`: a whole ErrorResponse."""
+        """`error`: a database's whole message."""
 
     def abort(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    head: bytes  # AuthenticationOk and the parameters
-    parameters: bytes
-    settings: bytes = b""  # what the session begins with beyond the server's login, as ParameterStatus messages
-
-    @classmethod
-    def of(cls, ready: ServerReady, settings: bytes = b"") -> "Welcome":
-        head = AUTHENTICATION_OK + ready.parameters
-        return cls(head, ready.parameters, settings)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +51,10 @@ class Pool:
     clients: int = 0
     servers: int = 0
     opening: int = 0
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.proxy)
 
     @property
     def unused(self) -> bool:

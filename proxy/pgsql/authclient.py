@@ -14,10 +14,9 @@ and says whether it can be expected to last. Anything else a server may do wrong
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 from proxy.errors import ProtocolViolation
-from proxy.exchange import Exchange, StartTls
+from proxy.exchange import Encryption, Exchange, StartTls, TlsRefused, UnsupportedMethod
 from proxy.pgsql.exchange import Line
 from proxy.pgsql.md5 import md5_response
 from proxy.pgsql.messages import (
@@ -25,6 +24,7 @@ from proxy.pgsql.messages import (
     SSL_REQUEST,
     Auth,
     ErrorFields,
+    cancel_request,
     message,
     parse_authentication,
     parse_backend_key_data,
@@ -56,17 +56,6 @@ _PERMANENT_CLASSES = ("28", "0A", "22", "42")
 # no such database, a database that takes no connections, a setting that only a restart changes
 _PERMANENT = frozenset({"3D000", "55000", "55P02"})
 
-# client_encoding in which a byte below 0x80 may be part of a longer character
-
-
-class Encryption(Enum):
-    """What one attempt does about TLS; libpq's modes with a second attempt are the connector's."""
-
-    NONE = "none"
-    OFFER = "offer"  # SSLRequest; go on without TLS if it says no
-    DEMAND = "demand"  # SSLRequest; it must say yes
-    DIRECT = "direct"  # ClientHello as the first bytes
-
 
 class ServerRefused(Exception):
     """The database's own ErrorResponse. `error` is the whole message as it came, for clients to be told."""
@@ -76,14 +65,6 @@ class ServerRefused(Exception):
         self.fields = fields
         self.error = error
         self.permanent = permanent
-
-
-class TlsRefused(Exception):
-    """TLS was demanded, and the server does not have it."""
-
-
-class UnsupportedMethod(Exception):
-    """The server asks for an authentication we do not speak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +156,15 @@ def log_in(
         notices=tuple(login.notices),
         limits=limits,
     )
+
+
+def cancel(line: Line, pid: int, key: bytes, encryption: Encryption) -> Exchange[None]:
+    """Delivered when the server has closed, which ends as PeerClosed: it signals before it does (manual, 54.2.8)."""
+    yield from _encrypt(line, encryption)
+    said = cancel_request(pid, key)
+    while True:
+        line.feed((yield said))
+        said = b""
 
 
 def _encrypt(line: Line, encryption: Encryption) -> Exchange[None]:

@@ -12,7 +12,7 @@ behind an encryption request (before our answer) end the connection, because a m
 there.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from proxy.errors import (
     InvalidParameterValue,
@@ -23,7 +23,7 @@ from proxy.errors import (
     UnsupportedProtocol,
     UserNameMissing,
 )
-from proxy.exchange import Exchange, Hangup, StartTls
+from proxy.exchange import CancelRequest, Exchange, Hangup, StartTls
 from proxy.model import ClientTlsMode
 from proxy.pgsql import options
 from proxy.pgsql.exchange import MAX_STARTUP_PACKET, Line
@@ -40,12 +40,6 @@ from proxy.pgsql.messages import (
 _TLS_HANDSHAKE = 0x16  # content type of a ClientHello's record; as the head of a length it would be far above the limit
 # keys of the packet that are not settings; a setting of such a name must never reach a server's startup packet
 _RESERVED = frozenset({"", "user", "database", "options", "replication"})
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequest:
-    pid: int
-    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

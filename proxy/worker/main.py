@@ -64,10 +64,12 @@ class WorkerContext:
 def build(segment: Segment, index: int) -> tuple[RelayThread, FrontLike]:
     import proxy.engines.pgsql  # noqa: F401  (registers itself)
     from proxy.dataplane._relay import Relay
-    from proxy.dataplane.front import Front, relay_errors, relay_refusals
+    from proxy.dataplane.family import families
+    from proxy.dataplane.front import Front
 
-    errors = {int(reason): message for reason, message in relay_errors().items()}
-    relay = Relay(segment, index, errors, {int(reason): message for reason, message in relay_refusals().items()})
+    relay = Relay(segment, index, {})
+    for family in families():
+        relay.words(family.number, *family.words())
     return relay, Front(WorkerContext(segment, index, relay))
 
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from proxy.errors import ProxyError
-from proxy.exchange import Exchange, PeerClosed
+from proxy.exchange import Encryption, Exchange, PeerClosed, TlsRefused, UnsupportedMethod
 from proxy.pgsql._params import ParamsDoor
-from proxy.pgsql.authclient import Encryption, ServerReady, ServerRefused, TlsRefused, UnsupportedMethod, log_in
+from proxy.pgsql.authclient import ServerReady, ServerRefused, log_in
 from proxy.pgsql.exchange import Line
 from proxy.pgsql.scram import ScramError
 from tests.fuzz import corpus

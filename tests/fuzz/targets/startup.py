@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from proxy.errors import ProxyError
-from proxy.exchange import Exchange, Hangup, PeerClosed
+from proxy.exchange import CancelRequest, Exchange, Hangup, PeerClosed
 from proxy.model import ClientTlsMode
 from proxy.pgsql.exchange import Line
 from proxy.pgsql.messages import GSSENC_REQUEST_CODE, MAX_CANCEL_KEY, SSL_REQUEST_CODE
-from proxy.pgsql.startup import CancelRequest, Startup, startup
+from proxy.pgsql.startup import Startup, startup
 from tests.fuzz import corpus
 from tests.fuzz import mutate as mutators
 from tests.harness import messages as m

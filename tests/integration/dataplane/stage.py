@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 import uvloop
 
+import proxy.engines.pgsql  # noqa: F401  (registers itself)
 from proxy.dataplane.front import Front
 from proxy.model import (
     ClientPasswordAuthType,

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from proxy.dataplane.connector import attempts
+from proxy.exchange import Encryption
 from proxy.model import ServerTls, SslMode, Target, TargetRole
-from proxy.pgsql.authclient import Encryption
 from proxy.reasons import ConnectFailure
 from tests.harness.messages import SSL_REQUEST, complete, error, parameter_status, ready, row, row_description
 from tests.harness.postgres import Postgres

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from proxy.dataplane.doorman import MAX_SLOT, Slots
-from proxy.dataplane.pools import Pool, PoolKey, Pools, Welcome
+from proxy.dataplane.family import Welcome
+from proxy.dataplane.pools import Pool, PoolKey, Pools
 from proxy.model import (
     ClientPasswordAuthType,
     Credential,
@@ -18,12 +19,11 @@ from proxy.model import (
     TargetGroup,
     TargetRole,
 )
-from proxy.pgsql.authclient import ServerReady
 
 CREDENTIAL = Credential("app", "apppw", ClientPasswordAuthType.POSTGRES_SCRAM_SHA_256)
 TARGET = Target(0, "db", 5432, TargetRole.READ_WRITE)
 PROXY = Proxy("orders", EngineFamily.POSTGRESQL, (), TargetGroup((TARGET,)), (CREDENTIAL,))
-WELCOME = Welcome.of(ServerReady(b"S\0\0\0\x08a\0b\0", 1, b"key", (), None))
+WELCOME = Welcome(b"R\0\0\0\x08\0\0\0\0S\0\0\0\x08a\0b\0", b"S\0\0\0\x08a\0b\0")
 
 
 class Table(Pools):

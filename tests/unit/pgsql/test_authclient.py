@@ -7,17 +7,14 @@ from typing import Any
 import pytest
 
 from proxy.errors import ProtocolViolation
-from proxy.exchange import Exchange, PeerClosed, StartTls
+from proxy.exchange import Encryption, Exchange, PeerClosed, StartTls, TlsRefused, UnsupportedMethod
 from proxy.pgsql import messages as m
 from proxy.pgsql.authclient import (
     LIMITS_QUERY,
     MAX_LOGIN_MESSAGE,
     MAX_LOGIN_MESSAGES,
-    Encryption,
     ServerReady,
     ServerRefused,
-    TlsRefused,
-    UnsupportedMethod,
     log_in,
     permanent,
 )

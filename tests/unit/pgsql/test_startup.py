@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from proxy.errors import ProxyError
-from proxy.exchange import Hangup, PeerClosed
+from proxy.exchange import CancelRequest, Hangup, PeerClosed
 from proxy.model import ClientTlsMode
 from proxy.pgsql import options
 from proxy.pgsql.messages import negotiate_protocol_version
-from proxy.pgsql.startup import CancelRequest, Startup, startup
+from proxy.pgsql.startup import Startup, startup
 from tests.harness import messages as wire
 from tests.unit.pgsql.drive import Outcome, Tls, play, play_every_way
 
