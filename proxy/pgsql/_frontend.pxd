@@ -32,4 +32,9 @@ cdef struct Frontend:
 cdef void frontend_init(Frontend *f) noexcept nogil
 cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogil
 cdef Step frontend_peek(const View *v, uint32_t *length) noexcept nogil
+cdef inline void frontend_unread(Frontend *f) noexcept nogil:
+    """The message whose begin was the last step has not been read after all."""
+    f.kind = 0
+    f.left = 0
+
 cdef uint8_t frontend_owed(uint8_t kind) noexcept nogil

@@ -38,6 +38,7 @@ cdef enum OwedArgument_:
     OWED_UNNAMED = 0x20000000    # of a Parse: the unnamed statement
     OWED_GONE = 0x10000000       # of a Close of ours: if it is skipped, the statement is still there
     OWED_DUPLICATE = 0x08000000  # of a Parse: of a name that is taken, sent so that the server says so
+    OWED_SHAPE = 0x18000000      # of a Describe: how the rows of the statement look is of interest
     OWED_STATEMENT = 0x07FFFFFF  # the statement's number
 
 cdef struct Owed:

@@ -44,6 +44,7 @@ cdef struct Name:                # what one client calls a statement
     Statement *statement
     uint32_t hash
     uint32_t size
+    uint32_t shape               # of its rows, as the client was told; 0: it was not
 
 cdef struct Change:              # to a name, under way to the server: made when the server has answered
     char *name
@@ -63,11 +64,13 @@ cdef struct Names:
     Change *changes              # oldest first
     uint32_t n_changes
     uint32_t room
+    uint32_t last                # the slot that names_look found last, + 1; 0: none
 
 cdef struct Known:               # a statement on one server
     uint32_t id
     uint32_t used                # the server's batch in which it was last used
     uint32_t sent                # the batch in which its Parse went out
+    uint32_t shape               # of its rows there; 0: not known
     uint8_t confirmed
 
 cdef struct KnownSet:
@@ -94,8 +97,15 @@ cdef inline Py_ssize_t statement_text_size(const Statement *s) noexcept nogil:
 cdef Py_ssize_t statement_name(uint32_t id, uint8_t *name) noexcept nogil
 
 cdef NameState names_look(
-    const Names *m, const uint8_t *name, Py_ssize_t n, uint32_t batch, Statement **found,
+    Names *m, const uint8_t *name, Py_ssize_t n, uint32_t batch, Statement **found,
 ) noexcept nogil
+cdef void names_told(Names *m, uint32_t id, uint32_t shape) noexcept nogil
+cdef uint32_t rows_shape(const uint8_t *message, Py_ssize_t n) noexcept nogil
+
+cdef inline Name *names_last(Names *m) noexcept nogil:
+    """What names_look has found; NULL if that is still under way. Good until the next change."""
+    return &m.slots[m.last - 1] if m.last else NULL
+
 cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n, Statement *s) noexcept nogil
 cdef int names_change(
     Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n, Statement *s, uint32_t batch,

@@ -12,11 +12,13 @@ Three tables:
 All three are hash tables with open addressing or chains; none allocates on a hit.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from proxy._wire cimport Reader, read_bytes, read_cstr, read_u16, reader
 from proxy.pgsql._params cimport ParamSet, ParamTable, params_drop, params_init, params_share
+from proxy.pgsql._protocol cimport ROW_DESCRIPTION
 
 cdef enum Bounds_:
     UNUSED_STATEMENTS = 2048     # kept without a client
@@ -182,12 +184,13 @@ cdef Name *_find_name(const Names *m, const uint8_t *name, Py_ssize_t n, uint32_
 
 
 cdef NameState names_look(
-    const Names *m, const uint8_t *name, Py_ssize_t n, uint32_t batch, Statement **found,
+    Names *m, const uint8_t *name, Py_ssize_t n, uint32_t batch, Statement **found,
 ) noexcept nogil:
     """What `name` will mean when the server reads what is sent now, in `batch`."""
     cdef Name *slot
     cdef const Change *change
     cdef uint32_t i
+    m.last = 0
     for i in range(m.n_changes):
         change = &m.changes[m.n_changes - 1 - i]
         if change.size == <uint32_t>n and memcmp(change.name, name, n) == 0:
@@ -198,7 +201,41 @@ cdef NameState names_look(
             return NAME_PRESENT if change.statement != NULL else NAME_ABSENT
     slot = NULL if m.cap == 0 else _find_name(m, name, n, <uint32_t>_hash(name, n, 0))
     found[0] = NULL if slot == NULL else slot.statement
+    m.last = 0 if slot == NULL else <uint32_t>(slot - m.slots) + 1
     return NAME_PRESENT if slot != NULL else NAME_ABSENT
+
+
+cdef void names_told(Names *m, uint32_t id, uint32_t shape) noexcept nogil:
+    """The client has been told how the rows of a statement look, whatever it calls it."""
+    cdef uint32_t i
+    for i in range(m.cap):
+        if m.slots[i].name != NULL and m.slots[i].statement.id == id:
+            m.slots[i].shape = shape
+
+
+cdef uint32_t rows_shape(const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """A number for what a RowDescription or NoData says of rows: names and types of the columns, as the server compares them when
+    it says "cached plan must not change result type" (equalRowTypes in tupdesc.c). Never 0; 1 if the message is not whole."""
+    cdef Reader d = reader(message + 5, n - 5)
+    cdef uint64_t h = 0xCBF29CE484222325   # FNV-1a
+    cdef uint32_t result
+    cdef uint16_t columns, _i
+    cdef const uint8_t *at
+    cdef Py_ssize_t size, k
+    if message[0] != ROW_DESCRIPTION:
+        return 2
+    columns = read_u16(&d)
+    for _i in range(columns):
+        at = read_cstr(&d, &size)
+        for k in range(size + 1 if d.ok else 0):
+            h = (h ^ at[k]) * <uint64_t>0x100000001B3
+        read_bytes(&d, 6)        # table and number of the column there
+        at = read_bytes(&d, 10)  # type, size, modifier
+        for k in range(10 if d.ok else 0):
+            h = (h ^ at[k]) * <uint64_t>0x100000001B3
+        read_bytes(&d, 2)        # format: another for each Bind
+    result = <uint32_t>(h ^ h >> 32)
+    return 1 if not d.ok else (result if result > 2 else 3)
 
 
 cdef int _grow_names(Names *m) noexcept nogil:
@@ -228,6 +265,7 @@ cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t 
     if found != NULL:
         statement_drop(t, found.statement)
         found.statement = s
+        found.shape = 0
         return 0
     if (m.count + 1) * 4 > m.cap * 3 and _grow_names(m) < 0:
         statement_drop(t, s)
@@ -244,6 +282,7 @@ cdef int names_put(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t 
     m.slots[i].size = <uint32_t>n
     m.slots[i].hash = h
     m.slots[i].statement = s
+    m.slots[i].shape = 0
     m.count += 1
     return 0
 
@@ -404,6 +443,7 @@ cdef Known *known_put(KnownSet *k, uint32_t id) noexcept nogil:
         i = (i + 1) & (k.cap - 1)
     k.slots[i].id = id
     k.slots[i].confirmed = 0
+    k.slots[i].shape = 0
     k.count += 1
     return &k.slots[i]
 

@@ -19,14 +19,15 @@ from proxy.dataplane._session cimport (
 from proxy.dataplane._state cimport Client, REFUSE_NEXT, REFUSE_NONE, REFUSE_REST, Relay_, Server, Words
 from proxy.engines.pgsql._mend cimport MEND_BLIND, MEND_DESCRIBED, MEND_KEEPING, mend_begin, mend_keep
 from proxy.engines.pgsql._prepared cimport (
-    PREPARED_FAILED, PREPARED_HOLD, PREPARED_UNCHANGED, prepared_begin, prepared_lost, prepared_query, prepared_unsure,
+    PREPARED_FAILED, PREPARED_HOLD, PREPARED_PROBED, PREPARED_UNCHANGED, prepared_begin, prepared_lost, prepared_query,
+    prepared_unsure,
 )
 from proxy.engines.pgsql._state cimport POSTGRESQL_ENGINE, PgClient, PgServer, pg_client, pg_server, tables
 from proxy.engines.pgsql._virtual cimport (
     virtual_align, virtual_pinned, virtual_resetting, virtual_sent, virtual_text, virtual_unsure,
 )
 from proxy.pgsql cimport _protocol as p
-from proxy.pgsql._frontend cimport Frontend, frontend_owed, frontend_peek, frontend_step
+from proxy.pgsql._frontend cimport frontend_owed, frontend_peek, frontend_step, frontend_unread
 from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, OWED_REFUSED, owed_count, owed_request
 from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
@@ -194,8 +195,6 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
     cdef uint8_t kind
     cdef Step step
     cdef Py_ssize_t done
-    cdef Frontend before                     # the engine, where a message may have to be held back after all
-    cdef bint careful = False
     cdef bint resumed = c.resume
     c.resume = 0                             # whoever sets it from here on means the next visit
     c.hold = 0
@@ -242,7 +241,6 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                 )
             if pc.swallow and c.server != NULL:
                 _to_server(r, c, run, v.at)
-            careful = False
             if not pc.swallow and not _of_copy(c, kind):
                 if pg_server(c.server).now != pc.now and not pc.unsynced and pg_server(c.server).be.tx_status != p.TX_FAILED and (
                     owed_count(&pg_server(c.server).be.owed) == 0
@@ -251,12 +249,11 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                         client_end(r, c, CloseReason.CLIENT_GONE)
                         return
                     run = v.at
-                careful = pg_server(c.server).replaying or pc.names.n_changes or virtual_unsure(c)
-                if careful or pg_server(c.server).now != pc.now:
-                    if _must_wait(c, kind, &v, length):
-                        c.hold = 1
-                        break
-                    before = pc.fe
+                if (
+                    pg_server(c.server).now != pc.now or pg_server(c.server).replaying or pc.names.n_changes or virtual_unsure(c)
+                ) and _must_wait(c, kind, &v, length):
+                    c.hold = 1
+                    break
         step = frontend_step(&pc.fe, &v, &size)
         if step == VIOLATION or step == NEED_DATA:
             break
@@ -269,7 +266,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             if kind == p.PARSE or kind == p.BIND or kind == p.DESCRIBE or kind == p.CLOSE:
                 if not pc.unsynced:
                     mend_begin(c)
-                done = prepared_begin(r, c, kind, run, v.at, size, &argument)
+                done = prepared_begin(r, c, kind, run, v.at, size, v.end, &argument)
             elif kind == p.QUERY and pc.fe.ends:
                 r.text = v.at + 5
                 r.text_size = size - 6
@@ -295,9 +292,11 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                     virtual_pinned(c, PINS)          # its Bind has pinned, perhaps before what is to end such pins
                     if pc.named_effects:
                         pins_cause(r, c, SETTING, NULL, 0)
-            if done == PREPARED_HOLD:
-                pc.fe = before
+            if done == PREPARED_HOLD or done == PREPARED_PROBED:
+                frontend_unread(&pc.fe)
                 c.hold = 1
+                if done == PREPARED_PROBED:
+                    run = v.at
                 break
             if done >= 0:
                 run = v.at + done

@@ -23,19 +23,21 @@ from proxy._reasons cimport PinReason
 from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
 from proxy.dataplane._pins cimport pins_refused
 from proxy.dataplane._state cimport Client, Relay_, Server
+from proxy.dataplane._session cimport schedule
 from proxy.engines.pgsql._mend cimport MEND_BOUND
-from proxy.engines.pgsql._state cimport PgClient, PgServer, tables
+from proxy.engines.pgsql._state cimport PROBE_ANSWERED, PROBE_ASKED, PROBE_NONE, PgClient, PgServer, pg_client, pg_server, tables
 from proxy.engines.pgsql._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
-    OWED_CLOSE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_STATEMENT, OWED_SWALLOW,
-    OWED_UNNAMED, owed_count, owed_request,
+    OWED_CLOSE, OWED_DESCRIBE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_SHAPE,
+    OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED, REPLY_SWALLOW, owed_count, owed_request,
 )
 from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport (
-    ASCII_SAFE, Known, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS, Statement,
-    known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_look, names_of, names_put,
-    statement_drop, statement_intern, statement_name, statement_share, statement_text_size,
+    ASCII_SAFE, Known, Name, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS,
+    Statement, known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_last,
+    names_look, names_of, names_put, names_told, rows_shape, statement_drop, statement_intern, statement_name, statement_share,
+    statement_text_size,
 )
 from proxy.shm._fields cimport TG_STATEMENTS_PREPARED
 from proxy.shm._segment cimport word_add
@@ -103,6 +105,7 @@ cdef bint _prepare(Relay_ *r, Server *s, Statement *st, bint own) noexcept nogil
     if known == NULL:
         return False
     known.confirmed = 0
+    known.shape = 0
     known.sent = ps.batch
     known.used = ps.batch
     word_add(s.pool.target.tg + TG_STATEMENTS_PREPARED, not own)
@@ -290,14 +293,66 @@ cdef Py_ssize_t _nobody(Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, 
     return _renamed(r, c, kind, at, &name[0], n) if _put(r, run, at - run) else PREPARED_FAILED
 
 
+cdef bint _describes(const uint8_t *at, const uint8_t *end) noexcept nogil:
+    """The Bind at `at` is followed by a Describe of a portal."""
+    cdef Py_ssize_t size = 1 + <Py_ssize_t>load_u32(at + 1)
+    return end - at >= size + 7 and at[size] == p.DESCRIBE and at[size + 5] == 0x50
+
+
+cdef NameState _relied_on(Client *c, Name *slot, Statement *st, const uint8_t *at, const uint8_t *end) noexcept nogil:
+    """A client that does not ask how the rows look reads them as it was once told. Would it be right to? A server on which the
+    statement is prepared only now knows nothing of that (one on which it was prepared before refuses by itself).
+
+    NAME_UNSURE: it must be asked. What does not look the same is refused as a server refuses it (edge case 29).
+    """
+    cdef PgClient *pc = pg_client(c)
+    cdef const Known *known = known_get(&pg_server(c.server).known, st.id)
+    cdef uint32_t there = 0 if known == NULL else known.shape
+    cdef bint answered = pc.probe == PROBE_ANSWERED
+    if pc.probe == PROBE_ASKED:
+        return NAME_UNSURE
+    pc.probe = PROBE_NONE
+    if _describes(at, end):
+        if there:
+            slot.shape = there
+        else:
+            pc.bound = st.id
+    elif slot.shape > 1 and there != slot.shape and there != 1:
+        if there:
+            return NAME_ABSENT
+        if not answered:
+            return NAME_UNSURE
+    return NAME_PRESENT
+
+
+cdef Py_ssize_t _probe(Relay_ *r, Client *c, Statement *st, const uint8_t *run, const uint8_t *at) noexcept nogil:
+    """In front of a Bind that waits: how do the rows look there? A Flush makes the server answer at once."""
+    cdef PgClient *pc = pg_client(c)
+    cdef PgServer *ps = pg_server(c.server)
+    cdef uint8_t name[STATEMENT_NAME_BYTES]
+    cdef Py_ssize_t n = statement_name(st.id, &name[0])
+    cdef bint done = (
+        _put(r, run, at - run) and _prepare(r, c.server, st, False) and _put_head(r, p.DESCRIBE, n + 2) and _put(r, b"S", 1)
+        and _put(r, &name[0], n + 1)
+    )
+    if not done or owed_request(&ps.be.owed, OWED_DESCRIBE | OWED_SWALLOW, <uint32_t>OWED_SHAPE | st.id) < 0:
+        return PREPARED_FAILED
+    if not _put_head(r, p.FLUSH, 0):
+        return PREPARED_FAILED
+    pc.probe = PROBE_ASKED
+    pc.unsynced = 1
+    return PREPARED_PROBED
+
+
 cdef Py_ssize_t prepared_begin(
-    Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at, Py_ssize_t size, uint32_t *argument,
+    Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, const uint8_t *at, Py_ssize_t size, const uint8_t *end,
+    uint32_t *argument,
 ) noexcept nogil:
     """A Parse, Bind, Describe or Close begins at `at`; `size` bytes of it are here. Does what its statement's name needs.
 
-    PREPARED_UNCHANGED, _HOLD (nothing has been done), _FAILED; else `r.scratch` now holds the bytes from `run` to `at` and, in
-    translation, that many bytes of the message. The replies owed for Parse are entered here; for the others by the caller, with
-    `argument`, behind what was put in front.
+    `end`: of what has come of the client. PREPARED_UNCHANGED, _HOLD (nothing has been done), _PROBED, _FAILED; else `r.scratch`
+    now holds the bytes from `run` to `at` and, in translation, that many bytes of the message. The replies owed for Parse are
+    entered here; for the others by the caller, with `argument`, behind what was put in front.
     """
     cdef PgClient *pc = <PgClient*>c
     cdef Server *s = c.server
@@ -306,6 +361,8 @@ cdef Py_ssize_t prepared_begin(
     cdef uint8_t ours[STATEMENT_NAME_BYTES]
     cdef Py_ssize_t n
     cdef Statement *st = NULL
+    cdef Name *slot
+    cdef uint32_t shape
     cdef NameState state
     if kind == p.PARSE:
         if pc.fe.whole:
@@ -318,7 +375,11 @@ cdef Py_ssize_t prepared_begin(
             ps.unnamed = 0
         return PREPARED_UNCHANGED if owed_request(&ps.be.owed, OWED_PARSE, 0) == 0 else PREPARED_FAILED
     if kind != p.BIND and pc.fe.object != 0x53:   # S: a statement, not a portal
+        if kind == p.DESCRIBE and pc.bound:
+            argument[0] = <uint32_t>OWED_SHAPE | pc.bound
+            pc.bound = 0
         return PREPARED_UNCHANGED
+    pc.bound = 0
     if pc.fe.name_size == 0:
         if kind == p.CLOSE:
             statement_drop(&tables(r).statements, pc.unnamed)
@@ -346,13 +407,26 @@ cdef Py_ssize_t prepared_begin(
             return PREPARED_FAILED
         argument[0] = OWED_OWN
         return _nobody(r, c, kind, run, at)
+    slot = names_last(&pc.names)
     if st != NULL and (st.meaning != pc.meaning or st.flags & PRIVATE or virtual_unsure(c)):
+        shape = slot.shape if slot != NULL else 0
         st = _restated(r, c, name, pc.fe.name_size, st)
         if st == NULL:
             return PREPARED_FAILED
+        if slot != NULL:
+            slot.shape = shape
+    if kind == p.DESCRIBE and st != NULL:
+        argument[0] = <uint32_t>OWED_SHAPE | st.id
     if kind == p.BIND:
         if _refused(c, st, argument):
             return _nobody(r, c, kind, run, at)
+        if slot != NULL and not ps.be.owed.skipping and ps.be.tx_status != p.TX_FAILED:
+            state = _relied_on(c, slot, st, at, end)
+            if state == NAME_ABSENT:
+                argument[0] = OWED_REFUSED       # with the server's words for that, see family.words
+                return _nobody(r, c, kind, run, at)
+            if state == NAME_UNSURE:
+                return PREPARED_HOLD if pc.probe == PROBE_ASKED else _probe(r, c, st, run, at)
         _portal(r, c, at, st)
         if st != NULL:
             ps.mend |= MEND_BOUND
@@ -456,6 +530,31 @@ cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const u
 
 # ---------------------------------------------------------------- what the server made of it
 
+cdef void prepared_shaped(Relay_ *r, Client *c, Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
+    """A RowDescription or NoData came, for a Describe with OWED_SHAPE."""
+    cdef PgServer *ps = pg_server(s)
+    cdef uint32_t id = ps.be.owed.answered & <uint32_t>OWED_STATEMENT
+    cdef uint32_t shape = rows_shape(message, n)
+    cdef Known *known = known_get(&ps.known, id)
+    if known != NULL:
+        known.shape = shape
+    if c == NULL:
+        return
+    if ps.be.verdict == REPLY_SWALLOW:
+        prepared_probed(r, c)
+    else:
+        names_told(&pg_client(c).names, id, shape)
+
+
+cdef void prepared_probed(Relay_ *r, Client *c) noexcept nogil:
+    """What the Bind waits for has come, or an error instead of it: then the server skips the Bind."""
+    if pg_client(c).probe == PROBE_ASKED:
+        pg_client(c).probe = PROBE_ANSWERED
+        c.hold = 0
+        c.resume = 1
+        schedule(r, &c.ch)
+
+
 cdef void prepared_answered(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """A ParseComplete or CloseComplete came, for `ps.be.owed.answered`."""
     cdef PgClient *pc = <PgClient*>c
@@ -478,6 +577,8 @@ cdef void prepared_lost(Relay_ *r, Client *c, Server *s) noexcept nogil:
     cdef uint32_t i, argument
     for i in range(ps.be.owed.n_lost):
         argument = ps.be.owed.lost[i]
+        if not argument & OWED_EFFECT and argument & OWED_SHAPE == OWED_SHAPE:
+            continue
         if argument & OWED_EFFECT:
             if argument == OWED_EFFECT:
                 virtual_lost(r, c)

@@ -32,7 +32,9 @@ from proxy.pgsql.messages import (
     AUTHENTICATION_OK,
     READY_FOR_QUERY_IDLE,
     backend_key_data,
+    error_fields,
     error_response,
+    message,
     parameter_status,
     parse_error,
 )
@@ -40,6 +42,22 @@ from proxy.pgsql.scram import ScramError
 from proxy.pgsql.startup import startup
 from proxy.reasons import CloseReason, PinReason
 from proxy.reasons import name as name_of
+
+# As the server has it, to the function's name, by which drivers know that they must prepare again. In the table of
+# refusals it stands where no pin is the reason.
+STALE_PLAN = message(
+    0x45,
+    error_fields(
+        [
+            ("S", "ERROR"),
+            ("V", "ERROR"),
+            ("C", "0A000"),
+            ("M", "cached plan must not change result type"),
+            ("F", "plancache.c"),
+            ("R", "RevalidateCachedQuery"),
+        ]
+    ),
+)
 
 
 class PostgreSql:
@@ -89,7 +107,8 @@ class PostgreSql:
             CloseReason.CLOSE_NONE: QueryCanceled(),
         }
         errors = {reason: error_response(error) for reason, error in told.items()}
-        return errors, {reason: error_response(PinRefused(name_of(reason))) for reason in PinReason}
+        refusals = {reason: error_response(PinRefused(name_of(reason))) for reason in PinReason}
+        return errors, refusals | {PinReason.PIN_NONE: STALE_PLAN}
 
     # ------------------------------------------------------------ settings
 

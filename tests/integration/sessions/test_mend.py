@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.harness.messages import bind, describe, execute, parse, sync
+from tests.harness.messages import bind, close, describe, execute, parse, sync
 from tests.harness.postgres import Postgres
 from tests.harness.proxy import ProxyUnderTest
 from tests.harness.wire import FakeClient
@@ -72,3 +72,37 @@ def test_nothing_is_done_twice(server: Postgres, one: ProxyUnderTest, table: str
         replies = client.read_until("ReadyForQuery")
         assert any(reply.name == "ErrorResponse" for reply in replies), replies
     assert server.sql(f"select count(*) from {table}") == "1", "the batch is one transaction, and it failed"
+
+
+@pytest.mark.edge_case(29)
+def test_rows_are_never_read_as_they_were_before(server: Postgres, two: ProxyUnderTest, table: str) -> None:
+    """A client that executes without asking for the columns, on the connection that knows the statement and on one that does
+    not, before and after a change: what it reads is what it was told, or it is told that this has changed."""
+    text = f"select * from {table}"
+    with FakeClient(two.host, two.port).login() as a, FakeClient(two.host, two.port).login() as b:
+
+        def once(client: FakeClient, *messages: bytes) -> list[str]:
+            client.send(b"".join(messages) + sync())
+            got = client.read_until("ReadyForQuery")
+            return [f"{m.name} {m.fields['C']}" if m.name == "ErrorResponse" else m.name for m in got]
+
+        blind = bind(statement="s"), execute()
+        for client in (a, b):
+            assert "RowDescription" in once(client, parse(text, "s"), describe("S", "s"))
+        for client in (a, b):
+            assert "DataRow" in once(client, *blind)
+        # `a` holds one connection, so `b` moves to the other, whichever that is; then the other way round
+        for holder, moved in ((a, b), (b, a)):
+            once(holder, parse("begin"), bind(), execute())
+            assert "DataRow" in once(moved, *blind)
+            once(holder, parse("commit"), bind(), execute())
+        server.sql(f"alter table {table} add column b int default 2")
+        for holder, moved in ((a, b), (b, a), (a, b)):
+            once(holder, parse("begin"), bind(), execute())
+            told = once(moved, *blind)
+            assert "ErrorResponse 0A000" in told and "DataRow" not in told
+            once(holder, parse("rollback"), bind(), execute())
+        for client in (a, b):
+            again = once(client, close("S", "s"), parse(text, "s"), describe("S", "s"))
+            assert "RowDescription" in again
+            assert "DataRow" in once(client, *blind)
