@@ -76,8 +76,9 @@ def test_nothing_is_done_twice(server: Postgres, one: ProxyUnderTest, table: str
 
 @pytest.mark.edge_case(29)
 def test_rows_are_never_read_as_they_were_before(server: Postgres, two: ProxyUnderTest, table: str) -> None:
-    """A client that executes without asking for the columns, on the connection that knows the statement and on one that does
-    not, before and after a change: what it reads is what it was told, or it is told that this has changed."""
+    """Of a client that executes without asking for the columns: on a connection that knows the statement and on one
+    that does not, before and after a change, what it reads is what it was told, or it is told that this has changed.
+    """
     text = f"select * from {table}"
     with FakeClient(two.host, two.port).login() as a, FakeClient(two.host, two.port).login() as b:
 
