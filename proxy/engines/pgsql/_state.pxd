@@ -44,6 +44,7 @@ cdef struct PgClient:
     ParamSet *now                # … what they are, as far as answers have come
     ParamSet *kept               # … as of the last end of a transaction
     ParamSet *meaning            # … of `now`, those on which the analysis of a statement may depend
+    ParamSet *meant              # the set of which `meaning` is a part: the last `now` looked at
     ParamSet *asked              # names whose values only the server knows
     ParamSet *touched            # names that were changed in the transaction
     Flight *flights              # oldest first

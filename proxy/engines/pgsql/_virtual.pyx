@@ -69,7 +69,12 @@ cdef inline void _move(Relay_ *r, ParamSet **to, ParamSet *what) noexcept nogil:
 cdef inline bint _put(
     Relay_ *r, ParamSet **to, const uint8_t *name, Py_ssize_t n, const uint8_t *value, Py_ssize_t m,
 ) noexcept nogil:
-    cdef ParamSet *made = params_put(&tables(r).params, to[0], name, n, value, m)
+    cdef Py_ssize_t size
+    cdef const uint8_t *old = params_get(to[0], <const char*>name, n, &size)
+    cdef ParamSet *made
+    if old != NULL and size == m and memcmp(old, value, m) == 0:
+        return True              # a needless SET, as poolers send them
+    made = params_put(&tables(r).params, to[0], name, n, value, m)
     if made == NULL:
         return False
     to[0] = made
@@ -81,7 +86,11 @@ cdef inline void _remove(Relay_ *r, ParamSet **of, const uint8_t *name, Py_ssize
 
 
 cdef void _changed(Relay_ *r, Client *c) noexcept nogil:
+    """`now` may be another set."""
     cdef PgClient *pc = <PgClient*>c
+    if pc.now == pc.meant:
+        return
+    _move(r, &pc.meant, pc.now)
     params_drop(&tables(r).params, pc.meaning)
     pc.meaning = settings_meaning(&tables(r).params, pc.now)
     pc.temporary = settings_temporary(pc.now)
@@ -94,6 +103,7 @@ cdef bint virtual_begin(Relay_ *r, Client *c, ParamSet *base) noexcept nogil:
     pc.now = params_share(base)
     pc.kept = params_share(base)
     pc.meaning = settings_meaning(&tables(r).params, base)
+    pc.meant = params_share(base)
     pc.temporary = settings_temporary(base)
     return True
 
@@ -104,6 +114,7 @@ cdef void virtual_free(Relay_ *r, Client *c) noexcept nogil:
     _move(r, &pc.now, NULL)
     _move(r, &pc.kept, NULL)
     _move(r, &pc.meaning, NULL)
+    _move(r, &pc.meant, NULL)
     _move(r, &pc.asked, NULL)
     _move(r, &pc.touched, NULL)
     while pc.n_flights:
@@ -247,6 +258,7 @@ cdef bint virtual_resetting(const Client *c) noexcept nogil:
 # ---------------------------------------------------------------- what was done
 
 cdef void _touch(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n) noexcept nogil:
+    """For ROLLBACK TO, which takes back what was set behind a savepoint."""
     cdef PgClient *pc = <PgClient*>c
     _put(r, &pc.touched, name, n, b"", 0)
 
@@ -292,9 +304,11 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t 
     cdef Item one
     cdef Py_ssize_t at = 0
     cdef Statement *st = NULL
+    cdef bint inside = ps.be.tx_status != p.TX_IDLE or e.statement    # perhaps behind a BEGIN and a SAVEPOINT
     ps.stirred = 1
     if e.kind == EFFECT_SET:
-        _touch(r, c, e.name, e.name_size)
+        if inside:
+            _touch(r, c, e.name, e.name_size)
         if not (
             _put(r, &pc.now, e.name, e.name_size, e.value, e.value_size)
             and _put(r, &ps.now, e.name, e.name_size, e.value, e.value_size)
