@@ -259,10 +259,10 @@ cdef void _emit(Scan *s, uint8_t kind, const uint8_t *name, Py_ssize_t n, const 
     s.count += 1
     if kind < 8:
         s.has |= <uint32_t>1 << kind
-    if _same(name, name_size, b"session_authorization", 21):         # the role goes back with it
-        if kind == EFFECT_ASK:
-            _emit(s, EFFECT_ASK, b"role", 4, NULL, 0)
-        else:                    # to none, even for a session that began with another
+    if _same(name, name_size, b"session_authorization", 21):         # the role goes with it
+        if kind == EFFECT_ASK or kind == EFFECT_RESET:               # … to what the session began with
+            _emit(s, kind, b"role", 4, NULL, 0)
+        else:
             _emit(s, EFFECT_SET, b"role", 4, b"none", 4)
 
 

@@ -470,14 +470,22 @@ cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
     _move(r, &ps.kept, ps.now)
 
 
+cdef bint _same(const ParamSet *a, const ParamSet *b, const char *name, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t n, m
+    cdef const uint8_t *x = params_get(a, name, size, &n)
+    cdef const uint8_t *y = params_get(b, name, size, &m)
+    return (x == NULL and y == NULL) or (x != NULL and y != NULL and n == m and memcmp(x, y, n) == 0)
+
+
 cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
     """Is this ParameterStatus the effect of a RESET that leads the server, but not the client's session, to another value?"""
     cdef const PgClient *pc = <const PgClient*>c
     cdef const PgServer *ps = <const PgServer*>s
-    return pc.base != NULL and ps.now != pc.now and (
-        # … or of a role it began with
-        settings_apart(pc.now, ps.now, message, n) or (n > 18 and memcmp(message + 5, b"is_superuser", 13) == 0)
-    )
+    if pc.base == NULL or ps.now == pc.now:
+        return False
+    if n > 18 and memcmp(message + 5, b"is_superuser", 13) == 0:
+        return not _same(pc.now, ps.now, b"role", 4) or not _same(pc.now, ps.now, b"session_authorization", 21)
+    return settings_apart(pc.now, ps.now, message, n)
 
 
 # ---------------------------------------------------------------- asking

@@ -185,13 +185,13 @@ ROLES: ONE = {
     b"set session authorization r": ["SET session_authorization=r", "SET role=none"],
     b"set session authorization 'R'": ["SET session_authorization=R", "SET role=none"],
     b'set session session authorization "R"': ["SET session_authorization=R", "SET role=none"],
-    b"set session authorization default": ["RESET session_authorization", "SET role=none"],
+    b"set session authorization default": ["RESET session_authorization", "RESET role"],
     b"set session authorization": ["ASK session_authorization", "ASK role"],
     b"set session_authorization = r": ["SET session_authorization=r", "SET role=none"],
-    b"set session_authorization to default": ["RESET session_authorization", "SET role=none"],
+    b"set session_authorization to default": ["RESET session_authorization", "RESET role"],
     b"reset role": ["RESET role"],
-    b"reset session authorization": ["RESET session_authorization", "SET role=none"],
-    b"reset session_authorization": ["RESET session_authorization", "SET role=none"],
+    b"reset session authorization": ["RESET session_authorization", "RESET role"],
+    b"reset session_authorization": ["RESET session_authorization", "RESET role"],
 }
 
 ISOLATION = "SET default_transaction_isolation="
