@@ -246,6 +246,8 @@ cdef void _emit(Scan *s, uint8_t kind, const uint8_t *name, Py_ssize_t n, const 
     if n > NAME_MAX or m > VALUE_MAX:
         kind = EFFECT_UNKNOWN
         name_size = value_size = 0
+    if kind == EFFECT_RESET and _same(name, name_size, b"session_authorization", 21):
+        _emit(s, EFFECT_RESET, b"role", 4, NULL, 0)                  # the role goes with it, to what the session began with
     head[0] = kind
     memcpy(&head[1], &s.statement, 4)
     memcpy(&head[5], &name_size, 4)
@@ -259,10 +261,10 @@ cdef void _emit(Scan *s, uint8_t kind, const uint8_t *name, Py_ssize_t n, const 
     s.count += 1
     if kind < 8:
         s.has |= <uint32_t>1 << kind
-    if _same(name, name_size, b"session_authorization", 21):         # the role goes with it
-        if kind == EFFECT_ASK or kind == EFFECT_RESET:               # … to what the session began with
-            _emit(s, kind, b"role", 4, NULL, 0)
-        else:
+    if _same(name, name_size, b"session_authorization", 21):
+        if kind == EFFECT_ASK:
+            _emit(s, EFFECT_ASK, b"role", 4, NULL, 0)
+        elif kind == EFFECT_SET:
             _emit(s, EFFECT_SET, b"role", 4, b"none", 4)
 
 

@@ -18,7 +18,9 @@ from proxy.engines.pgsql._client cimport client_read
 from proxy.engines.pgsql._mend cimport MEND_MENDING, mend_free
 from proxy.engines.pgsql._server cimport server_read
 from proxy.engines.pgsql._state cimport POSTGRESQL_ENGINE, PgClient, PgServer, Tables, pg_client, pg_server, tables
-from proxy.engines.pgsql._virtual cimport virtual_ask, virtual_attach, virtual_begin, virtual_free, virtual_pinned, virtual_unsure
+from proxy.engines.pgsql._virtual cimport (
+    virtual_ask, virtual_attach, virtual_begin, virtual_free, virtual_pinned, virtual_superuser, virtual_unsure,
+)
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_free, backend_init
 from proxy.pgsql._frontend cimport frontend_init
@@ -65,6 +67,7 @@ cdef bint _client_begin(
         base = params_intern(&tables(r).params, settings, m)
     if pc.told == NULL or (m and base == NULL):
         return False
+    pc.superuser = virtual_superuser(pc.told)
     pc.fe.std_strings = pc.told.std_strings
     pc.fe.ascii_safe = pc.told.ascii_safe
     return virtual_begin(r, c, base)

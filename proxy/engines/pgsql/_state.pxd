@@ -38,6 +38,7 @@ cdef struct PgClient:
     uint8_t named_effects        # a portal with a name may run something that changes the virtual session
     uint8_t again                # what is read next of it has failed once: see _mend
     uint8_t probe                # Probe_
+    uint8_t superuser            # is_superuser as it was told at its login: 0 not at all, 1 off, 2 on
     uint8_t temporary            # the temporary schema is in its search_path
     ParamSet *told               # the ParameterStatus values this client has seen
     ParamSet *base               # settings: what the session began with, by startup packet

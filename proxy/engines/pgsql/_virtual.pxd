@@ -7,6 +7,7 @@ from proxy.engines.pgsql._state cimport PgClient
 from proxy.pgsql._params cimport ParamSet
 from proxy.pgsql._statements cimport Statement
 
+cdef uint8_t virtual_superuser(const ParamSet *told) noexcept nogil
 cdef bint virtual_begin(Relay_ *r, Client *c, ParamSet *base) noexcept nogil
 cdef void virtual_free(Relay_ *r, Client *c) noexcept nogil
 cdef void virtual_attach(Relay_ *r, Client *c, Server *s) noexcept nogil

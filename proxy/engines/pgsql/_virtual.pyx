@@ -16,14 +16,14 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memmove
 
 from proxy._reasons cimport CloseReason, PinReason
-from proxy._wire cimport IoBuf, Reader, iobuf_free, read_bytes, read_u16, read_u32, reader
+from proxy._wire cimport IoBuf, Reader, iobuf_free, iobuf_put, read_bytes, read_u16, read_u32, reader
 from proxy.dataplane._chan cimport chan_send
 from proxy.dataplane._state cimport Client, Relay_, Server
 from proxy.engines.pgsql._state cimport Flight, PgClient, PgServer, tables
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_QUERY, OWED_REPLAY, OWED_SWALLOW, owed_request
 from proxy.pgsql._params cimport (
-    Item, ParamSet, params_difference, params_drop, params_get, params_next, params_put, params_share, params_without,
+    Item, ParamSet, params_difference, params_drop, params_get, params_next, params_put, params_share, params_with, params_without,
 )
 from proxy.pgsql._settings cimport (
     settings_apart, settings_ask, settings_meaning, settings_readable, settings_replay, settings_reported, settings_tell,
@@ -324,6 +324,8 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t 
         elif not _put(r, &pc.now, e.name, e.name_size, value, n):
             return SETTING
         _remove(r, &ps.now, e.name, e.name_size)
+        if e.name_size == 21 and memcmp(e.name, b"session_authorization", 21) == 0 and not _put(r, &ps.now, b"role", 4, b"none", 4):
+            return SETTING       # so servers older than November 2024 have it: whoever comes next says which role it is to be
         _lose_init(s)
     elif e.kind == EFFECT_RESET_ALL:
         _touch_all(r, c, pc.now)
@@ -428,6 +430,38 @@ cdef uint64_t virtual_suspended(Relay_ *r, Client *c, Server *s) noexcept nogil:
     return SETTING
 
 
+cdef bint _same(const ParamSet *a, const ParamSet *b, const char *name, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t n, m
+    cdef const uint8_t *x = params_get(a, name, size, &n)
+    cdef const uint8_t *y = params_get(b, name, size, &m)
+    return (x == NULL and y == NULL) or (x != NULL and y != NULL and n == m and memcmp(x, y, n) == 0)
+
+
+cdef uint8_t virtual_superuser(const ParamSet *told) noexcept nogil:
+    cdef Py_ssize_t n
+    cdef const uint8_t *value = params_get(told, b"is_superuser", 12, &n)
+    return 0 if value == NULL else (2 if n == 2 else 1)
+
+
+cdef ParamSet *_tell_superuser(Relay_ *r, PgClient *pc, ParamSet *told, IoBuf *out) noexcept nogil:
+    """It is again who it was at its login: is_superuser, which goes with the role, is as it was then."""
+    cdef const uint8_t *message = b"S\x00\x00\x00\x15is_superuser\x00off\x00"
+    cdef Py_ssize_t n = 22
+    cdef ParamSet *made
+    if (
+        pc.superuser == 0 or virtual_superuser(told) == pc.superuser or not _same(pc.now, pc.base, b"role", 4)
+        or not _same(pc.now, pc.base, b"session_authorization", 21)
+    ):
+        return told
+    if pc.superuser == 2:
+        message = b"S\x00\x00\x00\x14is_superuser\x00on\x00"
+        n = 21
+    made = params_with(&tables(r).params, told, message, n)
+    if made == NULL or iobuf_put(out, message, n) < 0:
+        return told if made == NULL else made
+    return made
+
+
 cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil:
     """Behind a RESET, in front of its ReadyForQuery: the values the client's session has gone back to, unlike its server."""
     cdef PgClient *pc = <PgClient*>c
@@ -435,6 +469,7 @@ cdef void virtual_tell_reset(Relay_ *r, Client *c) noexcept nogil:
     news.data = NULL
     news.pos = news.end = news.cap = 0
     pc.told = settings_tell(&tables(r).params, pc.told, pc.base, pc.now, &news)
+    pc.told = _tell_superuser(r, pc, pc.told, &news)
     if news.end:
         chan_send(&c.ch, news.data, news.end)
         iobuf_free(&news)
@@ -468,13 +503,6 @@ cdef void _settle_reported(Relay_ *r, Client *c, Server *s) noexcept nogil:
     else:                        # behind a RESET: what it reports is not how this client's session is
         ps.now = settings_reported(&tables(r).params, ps.now, NULL, ps.born, ps.params, ps.reported)
     _move(r, &ps.kept, ps.now)
-
-
-cdef bint _same(const ParamSet *a, const ParamSet *b, const char *name, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t n, m
-    cdef const uint8_t *x = params_get(a, name, size, &n)
-    cdef const uint8_t *y = params_get(b, name, size, &m)
-    return (x == NULL and y == NULL) or (x != NULL and y != NULL and n == m and memcmp(x, y, n) == 0)
 
 
 cdef bint virtual_conceals(const Client *c, const Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:

@@ -185,13 +185,13 @@ ROLES: ONE = {
     b"set session authorization r": ["SET session_authorization=r", "SET role=none"],
     b"set session authorization 'R'": ["SET session_authorization=R", "SET role=none"],
     b'set session session authorization "R"': ["SET session_authorization=R", "SET role=none"],
-    b"set session authorization default": ["RESET session_authorization", "RESET role"],
+    b"set session authorization default": ["RESET role", "RESET session_authorization"],
     b"set session authorization": ["ASK session_authorization", "ASK role"],
     b"set session_authorization = r": ["SET session_authorization=r", "SET role=none"],
-    b"set session_authorization to default": ["RESET session_authorization", "RESET role"],
+    b"set session_authorization to default": ["RESET role", "RESET session_authorization"],
     b"reset role": ["RESET role"],
-    b"reset session authorization": ["RESET session_authorization", "RESET role"],
-    b"reset session_authorization": ["RESET session_authorization", "RESET role"],
+    b"reset session authorization": ["RESET role", "RESET session_authorization"],
+    b"reset session_authorization": ["RESET role", "RESET session_authorization"],
 }
 
 ISOLATION = "SET default_transaction_isolation="

@@ -109,7 +109,7 @@ SEVERAL: dict[bytes, tuple[Lines, str]] = {
     b"SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;SELECT pg_advisory_unlock_all();"
     b"DISCARD SEQUENCES;DISCARD TEMP": (
         [
-            "1 reset session_authorization, role",
+            "1 reset role, session_authorization",
             "2 RESET_ALL",
             *(f"{number} ENDS" for number in range(3, 8)),
         ],
