@@ -51,6 +51,7 @@ cdef struct Change:              # to a name, under way to the server: made when
     uint32_t size
     uint32_t batch               # the server's, in which it was sent
     Statement *statement         # NULL: closed
+    uint8_t gone                 # … by a DEALLOCATE ALL behind it
 
 cdef enum NameState:
     NAME_ABSENT = 0
@@ -64,6 +65,7 @@ cdef struct Names:
     Change *changes              # oldest first
     uint32_t n_changes
     uint32_t room
+    uint32_t clearing            # DISCARD ALL and DEALLOCATE ALL under way in the batch
     uint32_t last                # the slot that names_look found last, + 1; 0: none
 
 cdef struct Known:               # a statement on one server
@@ -113,6 +115,7 @@ cdef int names_change(
 cdef void names_answered(Names *m, StatementTable *t, bint happened) noexcept nogil
 cdef void names_remove(Names *m, StatementTable *t, const uint8_t *name, Py_ssize_t n) noexcept nogil
 cdef const char *names_of(const Names *m, uint32_t id, uint32_t *size) noexcept nogil
+cdef void names_clearing(Names *m) noexcept nogil
 cdef void names_clear(Names *m, StatementTable *t) noexcept nogil
 cdef void names_free(Names *m, StatementTable *t) noexcept nogil
 

@@ -193,13 +193,13 @@ cdef NameState names_look(
     m.last = 0
     for i in range(m.n_changes):
         change = &m.changes[m.n_changes - 1 - i]
-        if change.size == <uint32_t>n and memcmp(change.name, name, n) == 0:
+        if not change.gone and change.size == <uint32_t>n and memcmp(change.name, name, n) == 0:
             if change.batch != batch:
                 return NAME_UNSURE
             # in the same batch whatever fails takes what is behind it along
             found[0] = change.statement
             return NAME_PRESENT if change.statement != NULL else NAME_ABSENT
-    slot = NULL if m.cap == 0 else _find_name(m, name, n, <uint32_t>_hash(name, n, 0))
+    slot = NULL if m.cap == 0 or m.clearing else _find_name(m, name, n, <uint32_t>_hash(name, n, 0))
     found[0] = NULL if slot == NULL else slot.statement
     m.last = 0 if slot == NULL else <uint32_t>(slot - m.slots) + 1
     return NAME_PRESENT if slot != NULL else NAME_ABSENT
@@ -336,6 +336,7 @@ cdef int names_change(
     m.changes[m.n_changes].size = <uint32_t>n
     m.changes[m.n_changes].statement = s
     m.changes[m.n_changes].batch = batch
+    m.changes[m.n_changes].gone = 0
     m.n_changes += 1
     return 0
 
@@ -373,6 +374,15 @@ cdef const char *names_of(const Names *m, uint32_t id, uint32_t *size) noexcept 
             size[0] = m.changes[i].size
             return m.changes[i].name
     return NULL
+
+
+cdef void names_clearing(Names *m) noexcept nogil:
+    """An Execute goes that clears all of them: in what is sent behind it in its batch, nothing of before is defined. In the same
+    batch whatever fails takes what is behind it along."""
+    cdef uint32_t i
+    m.clearing += 1
+    for i in range(m.n_changes):
+        m.changes[i].gone = 1
 
 
 cdef void names_clear(Names *m, StatementTable *t) noexcept nogil:

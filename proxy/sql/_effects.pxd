@@ -21,7 +21,7 @@ cdef enum:
 cdef struct Effects:
     uint32_t size                # bytes of `data`
     uint32_t count
-    uint8_t has                  # bit per EffectKind (of the first eight)
+    uint16_t has                 # bit per EffectKind
     uint8_t data[1]
 
 cdef struct Effect:

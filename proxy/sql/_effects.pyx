@@ -11,7 +11,7 @@ strings as they are. The elements of a list-valued setting (search_path, temp_ta
 LIST_MARK: how they are quoted is the server's business.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -259,8 +259,7 @@ cdef void _emit(Scan *s, uint8_t kind, const uint8_t *name, Py_ssize_t n, const 
         s.failed = True
         return
     s.count += 1
-    if kind < 8:
-        s.has |= <uint32_t>1 << kind
+    s.has |= <uint32_t>1 << kind
     if _same(name, name_size, b"session_authorization", 21):
         if kind == EFFECT_ASK:
             _emit(s, EFFECT_ASK, b"role", 4, NULL, 0)
@@ -704,7 +703,7 @@ cdef Effects *effects_read(const uint8_t *text, Py_ssize_t n, bint std_strings) 
     if made != NULL:
         made.size = out.end
         made.count = s.count
-        made.has = <uint8_t>s.has
+        made.has = <uint16_t>s.has
         if out.end:
             memcpy(&made.data[0], out.data, out.end)
     iobuf_free(&out)

@@ -564,9 +564,10 @@ cdef void prepared_answered(Relay_ *r, Client *c, Server *s) noexcept nogil:
     cdef Known *known
     if argument & (OWED_UNNAMED | OWED_DUPLICATE | OWED_GONE):
         return
-    known = known_get(&ps.known, argument & OWED_STATEMENT) if argument & OWED_STATEMENT else NULL
-    if known != NULL:
-        known.confirmed = 1
+    if argument & OWED_STATEMENT:
+        known = known_get(&ps.known, argument & OWED_STATEMENT)
+        if known != NULL:
+            known.confirmed = 1
     if argument & OWED_OWN and c != NULL:
         names_answered(&pc.names, &tables(r).statements, True)
 

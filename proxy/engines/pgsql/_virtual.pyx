@@ -19,7 +19,7 @@ from proxy._reasons cimport CloseReason, PinReason
 from proxy._wire cimport IoBuf, Reader, iobuf_free, iobuf_put, read_bytes, read_u16, read_u32, reader
 from proxy.dataplane._chan cimport chan_send
 from proxy.dataplane._state cimport Client, Relay_, Server
-from proxy.engines.pgsql._state cimport Flight, PgClient, PgServer, tables
+from proxy.engines.pgsql._state cimport Flight, PgClient, PgServer, pg_server, tables
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport OWED_ASK, OWED_EFFECT, OWED_QUERY, OWED_REPLAY, OWED_SWALLOW, owed_request
 from proxy.pgsql._params cimport (
@@ -30,8 +30,8 @@ from proxy.pgsql._settings cimport (
     settings_temporary,
 )
 from proxy.pgsql._statements cimport (
-    ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_look, names_remove,
-    statement_drop, statement_intern,
+    ASCII_SAFE, NAME_PRESENT, OF_QUERY, STD_STRINGS, Statement, known_free, known_remove, names_clear, names_clearing, names_look,
+    names_remove, statement_drop, statement_intern,
 )
 from proxy.shm._fields cimport TG_SETTINGS_REPLAYS
 from proxy.shm._segment cimport word_add
@@ -55,6 +55,10 @@ cdef uint64_t DISCARDED = (
 )
 # … and after which only this client is known to be clean, not the server
 cdef uint64_t OPAQUE = <uint64_t>1 << <int>PinReason.PIN_UNREADABLE | <uint64_t>1 << <int>PinReason.PIN_ENCODING
+
+
+cdef enum:
+    CLEARS = 1 << <int>EFFECT_DISCARD_ALL | 1 << <int>EFFECT_DEALLOCATE_ALL
 
 
 # ---------------------------------------------------------------- sets
@@ -209,6 +213,10 @@ cdef bint virtual_sent(Relay_ *r, Client *c, Statement *text, bint of_query) noe
     pc.flights[pc.n_flights].of_query = of_query
     pc.flights[pc.n_flights].may_unpin = ALL
     pc.n_flights += 1
+    if not of_query and text.effects.has & CLEARS:
+        names_clearing(&pc.names)
+        known_free(&pg_server(c.server).known)
+        pg_server(c.server).uncertain = 1    # if it fails, they are all there still
     return True
 
 
@@ -225,6 +233,8 @@ cdef void _landed(Relay_ *r, Client *c) noexcept nogil:
     cdef PgClient *pc = <PgClient*>c
     if pc.n_flights == 0:
         return
+    if not pc.flights[0].of_query and pc.flights[0].text.effects.has & CLEARS and pc.names.clearing:
+        pc.names.clearing -= 1
     statement_drop(&tables(r).statements, pc.flights[0].text)
     pc.n_flights -= 1
     if pc.n_flights:
@@ -338,7 +348,8 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t 
         _move(r, &pc.now, pc.base)
         _move(r, &ps.now, NULL)
         names_clear(&pc.names, &tables(r).statements)
-        known_free(&ps.known)
+        if pc.flights[0].of_query:
+            known_free(&ps.known)            # else it was done when it went: what is there has gone behind it
         ps.unnamed = 0
         ps.uncertain = 0
         _lose_init(s)
@@ -359,7 +370,8 @@ cdef uint64_t _apply(Relay_ *r, Client *c, Server *s, const Effect *e, uint64_t 
             names_remove(&pc.names, &tables(r).statements, e.name, e.name_size)
     elif e.kind == EFFECT_DEALLOCATE_ALL:
         names_clear(&pc.names, &tables(r).statements)
-        known_free(&ps.known)
+        if pc.flights[0].of_query:
+            known_free(&ps.known)
         ps.uncertain = 0
         pc.unpin |= PREPARED & may_unpin
     elif e.kind == EFFECT_DISCARD_SEQUENCES:
