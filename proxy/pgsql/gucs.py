@@ -1,6 +1,6 @@
 """Settings that any user may change at any time (GUC context `user`), of PostgreSQL 10 to 18.
 
-A client's startup settings of these names are its own (see dataplane/beginning); with any other (`backend` ones, which
+A client's startup settings of these names are its own (see dataplane/beginnings); with any other (`backend` ones, which
 only a startup packet can set, those of superusers, names we do not know) the server connections themselves must log in.
 Source: pg_settings of each version.
 """
