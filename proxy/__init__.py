@@ -6,13 +6,13 @@ A query in nine stops, for the reader of this code:
 2. `dataplane/doorman`         accepts, TLS, startup, login; mails the ready client to the relay
 3. `dataplane/_mailbox`        the connection moves whole: descriptor, TLS session, unread bytes
 4. `dataplane/_relay`          bytes arrive
-5. `pgsql/_frontend`           what is it: message by message, never a copy
+5. `engines/pgsql/_client`     what is it (`pgsql/_frontend`): message by message, never a copy
 6. `sql/_lex`                  what it means for the session: does it pin?
-7. `dataplane/_session`        do we hold a server, what may be sent
+7. `dataplane/_session`        do we hold a server
 8. `dataplane/_pool`           take one, open one, wait, or refuse
-9. `dataplane/_relay`          sends
+9. `dataplane/_chan`           sends
 
-The reply: `_relay` -> `pgsql/_backend` + `pgsql/_owed` -> the client; at the end of the transaction the server goes
+The reply: `_relay` -> `engines/pgsql/_server` (`pgsql/_backend`, `pgsql/_owed`) -> the client; at the end of the transaction the server goes
 straight to the longest waiter, else to the idle stack. Any doubt closes it, with a reason.
 """
 
