@@ -12,8 +12,8 @@ A query in nine stops, for the reader of this code:
 8. `dataplane/_pool`           take one, open one, wait, or refuse
 9. `dataplane/_chan`           sends
 
-The reply: `_relay` -> `engines/pgsql/_server` (`pgsql/_backend`, `pgsql/_owed`) -> the client; at the end of the transaction the server goes
-straight to the longest waiter, else to the idle stack. Any doubt closes it, with a reason.
+The reply: `_relay` -> `engines/pgsql/_server` (`pgsql/_backend`, `pgsql/_owed`) -> the client; at the end of the
+transaction the server goes straight to the longest waiter, else to the idle stack. Any doubt closes it, with a reason.
 """
 
 __version__ = "0.1.0"
