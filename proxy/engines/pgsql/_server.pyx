@@ -68,6 +68,7 @@ cdef bint _reported(Relay_ *r, Server *s, const uint8_t *message, Py_ssize_t n, 
     cdef PgServer *ps = <PgServer*>s
     cdef Client *c = s.client
     cdef PgClient *pc = <PgClient*>c
+    cdef bint alike = c != NULL and pc.told == ps.params
     cdef ParamSet *made = params_with(&tables(r).params, ps.params, message, n)
     if made == NULL:
         return False
@@ -75,8 +76,14 @@ cdef bint _reported(Relay_ *r, Server *s, const uint8_t *message, Py_ssize_t n, 
     if ours:
         return True
     if c != NULL:
-        params_drop(&tables(r).params, pc.told)
-        pc.told = params_share(made)
+        if alike:
+            params_drop(&tables(r).params, pc.told)
+            pc.told = params_share(made)
+        else:                                # something has been concealed from it, and still is
+            made = params_with(&tables(r).params, pc.told, message, n)
+            if made == NULL:
+                return False
+            pc.told = made
         pc.fe.std_strings = made.std_strings
         pc.fe.ascii_safe = made.ascii_safe
         if settings_reportable(message, n):
