@@ -205,7 +205,7 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
                     schedule(r, &c.ch)
             elif kind == p.READY_FOR_QUERY:
                 settled = True
-                if c != NULL and pc.base != NULL and ps.now != pc.now:
+                if c != NULL and pc.base != NULL and ps.now != pc.now and not ps.errored:
                     _to_client(c, run, v.at)
                     run = v.at
                     virtual_tell_reset(r, c)
