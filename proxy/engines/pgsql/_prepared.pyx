@@ -213,11 +213,13 @@ cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *
 
 
 cdef Statement *_restated(Relay_ *r, Client *c, const uint8_t *name, Py_ssize_t n, Statement *st) noexcept nogil:
-    """The same text under the settings of now; the name means that from here on, unless an answer is to come that may speak of it
-    by what it means there. NULL without memory."""
+    """The same text under the settings of now; the name means that from here on, unless an answer is to come to its batch that may
+    speak of it by what it means there. NULL without memory."""
     cdef PgClient *pc = <PgClient*>c
     cdef Statement *other = _interned(r, c, &st.data[0], st.size)
-    if other == NULL or virtual_unsure(c) or pc.names.n_changes or owed_count(&pg_server(c.server).be.owed):
+    if other == NULL or virtual_unsure(c) or pc.names.n_changes or (
+        pc.unsynced and owed_count(&pg_server(c.server).be.owed)
+    ):
         if other != NULL:
             statement_drop(&tables(r).statements, other)     # kept as long as unused ones are
         return other
