@@ -15,7 +15,8 @@ from proxy.sql._tokens import tokens
 from proxy.sql.split import END, ORDINARY, SEMICOLON, UNREADABLE, Reading
 
 _PIECE = 65_536
-_BATCH = 512  # tokens
+_BATCH = 512  # tokens that are read at once, at most; behind a command few: the next may follow soon
+_FEW = 8
 _BACKSLASH = 0x5C
 _COMMAND = re.compile(rb"\\([A-Za-z_!?]+)")
 _SENDS = frozenset(b"g gx gset gexec gdesc crosstabview watch gsend sendpipeline".split())
@@ -54,9 +55,10 @@ class Script:
         self._holes: list[tuple[int, int]] = []  # what of the text is no SQL: read as blanks
 
     def __iter__(self) -> Iterator[Found]:
+        batch = _FEW
         while not self.problem:
             reading = self._reading
-            for kind, start, stop in tokens(self._text, self._at, Dialect.POSTGRESQL, self.std_strings, _BATCH):
+            for kind, start, stop in tokens(self._text, self._at, Dialect.POSTGRESQL, self.std_strings, batch):
                 if reading.plain and kind in ORDINARY:
                     reading.stop = stop
                     continue
@@ -74,6 +76,7 @@ class Script:
                         self._more()
                     elif sent:
                         yield from self._statement(self._at)
+                    batch = _FEW
                     break
                 if kind == SEMICOLON and start in self._inner:
                     kind = END  # a token like others, which ends nothing
@@ -81,10 +84,12 @@ class Script:
                     before = self._text, self.std_strings
                     yield from self._statement(stop)
                     if self.problem or (self._text, self.std_strings) != before:
+                        batch = _FEW
                         break
                     reading = self._reading
             else:
                 self._at = stop
+                batch = min(batch * 2, _BATCH)
 
     def _skip_blanks(self, at: int) -> int:
         return len(self._text) - len(self._text[at:].lstrip())
