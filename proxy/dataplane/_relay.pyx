@@ -356,8 +356,8 @@ cdef class Relay:
                bint tls_on=False, str peer="", str user="", str database="", str application="", int engine=0):
         """Hands a logged-in client over. From here on the descriptor and the TLS session are the relay's.
 
-        `parameters`: what it was told of its session, `settings`: what it began with beyond the pool's own; both in the form of
-        its engine (PostgreSQL: ParameterStatus messages, sorted by name).
+        `parameters`: what it was told of its session, `settings`: what it began with beyond the pool's own; both in the form
+        that its engine's `client_begin` wants.
         """
         cdef Client *c
         cdef bytes about = b"\0".join(part.replace("\0", "").encode()[:200] for part in (peer, user, database, application))

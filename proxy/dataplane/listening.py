@@ -40,7 +40,7 @@ def listen_tcp(family: int, address: object, *, both_families: bool) -> socket.s
 
 
 def listen_unix(path: str) -> socket.socket:
-    """Everybody may connect, as with PostgreSQL's own: who may log in is decided by password. A stale socket is
+    """Everybody may connect, as to the databases' own: who may log in is decided by password. A stale socket is
     replaced.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

@@ -14,8 +14,6 @@ cdef Py_ssize_t prepared_begin(
     uint32_t *argument,
 ) noexcept nogil
 cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *at, Py_ssize_t size) noexcept nogil
-cdef void prepared_shaped(Relay_ *r, Client *c, Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil
-cdef void prepared_probed(Relay_ *r, Client *c) noexcept nogil
 cdef void prepared_answered(Relay_ *r, Client *c, Server *s) noexcept nogil
 cdef void prepared_lost(Relay_ *r, Client *c, Server *s) noexcept nogil
 cdef void prepared_unsure(Server *s) noexcept nogil

@@ -23,24 +23,22 @@ from proxy._reasons cimport PinReason
 from proxy._wire cimport IoBuf, iobuf_put, load_u32, store_u32
 from proxy.dataplane._pins cimport pins_refused
 from proxy.dataplane._state cimport Client, Relay_, Server
-from proxy.dataplane._session cimport schedule
 from proxy.engines.pgsql._mend cimport MEND_BOUND
-from proxy.engines.pgsql._state cimport PROBE_ANSWERED, PROBE_ASKED, PROBE_NONE, PgClient, PgServer, pg_client, pg_server, tables
+from proxy.engines.pgsql._put cimport put_bytes, put_close, put_head, put_parse, put_prepared
+from proxy.engines.pgsql._rows cimport ROWS_ASKED, ROWS_OTHERS, ROWS_UNKNOWN, Rows, rows_ask, rows_relied_on
+from proxy.engines.pgsql._state cimport PgClient, PgServer, pg_server, tables
 from proxy.engines.pgsql._virtual cimport virtual_lost, virtual_unsure
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
-    OWED_CLOSE, OWED_DESCRIBE, OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_SHAPE,
-    OWED_STATEMENT, OWED_SWALLOW, OWED_UNNAMED, REPLY_SWALLOW, owed_count, owed_request,
+    OWED_DUPLICATE, OWED_EFFECT, OWED_GONE, OWED_OWN, OWED_PARSE, OWED_REFUSED, OWED_SHAPE, OWED_STATEMENT, OWED_SWALLOW,
+    OWED_UNNAMED, owed_count, owed_request,
 )
 from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport (
     ASCII_SAFE, Known, Name, NAME_ABSENT, NAME_PRESENT, NAME_UNSURE, NameState, PRIVATE, STATEMENT_NAME_BYTES, STD_STRINGS,
-    Statement, known_free, known_get, known_oldest, known_put, known_remove, names_answered, names_change, names_last,
-    names_look, names_of, names_put, names_told, rows_shape, statement_drop, statement_intern, statement_name, statement_share,
-    statement_text_size,
+    Statement, known_free, known_get, known_remove, names_answered, names_change, names_last, names_look, names_of, names_put,
+    statement_drop, statement_intern, statement_name, statement_share, statement_text_size,
 )
-from proxy.shm._fields cimport TG_STATEMENTS_PREPARED
-from proxy.shm._segment cimport word_add
 from proxy.sql._effects cimport effects_read
 from proxy.sql._lex cimport LEX_EFFECTS, LEX_ENDS, LEX_LOCAL, LEX_TRANSACTION_END, POSTGRESQL, lex_end, lex_feed, lex_start
 
@@ -49,67 +47,6 @@ cdef enum Bounds_:
 
 cdef uint64_t PINS = 0xFFFFFFFF
 cdef uint64_t UNREADABLE = <uint64_t>1 << <int>PinReason.PIN_UNREADABLE | <uint64_t>1 << <int>PinReason.PIN_ENCODING
-
-
-cdef bint _put(Relay_ *r, const uint8_t *at, Py_ssize_t n) noexcept nogil:
-    return iobuf_put(&r.scratch, at, n) == 0
-
-
-cdef bint _put_head(Relay_ *r, uint8_t kind, Py_ssize_t body) noexcept nogil:
-    cdef uint8_t head[5]
-    head[0] = kind
-    store_u32(&head[1], <uint32_t>body + 4)
-    return _put(r, &head[0], 5)
-
-
-cdef bint _put_close(Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, uint32_t argument) noexcept nogil:
-    """A Close of ours. `name` of `n` bytes ends with a NUL behind them."""
-    cdef PgServer *ps = <PgServer*>s
-    return (
-        owed_request(&ps.be.owed, OWED_CLOSE | OWED_SWALLOW, argument) == 0
-        and _put_head(r, p.CLOSE, n + 2) and _put(r, b"S", 1) and _put(r, name, n + 1)
-    )
-
-
-cdef bint _put_parse(
-    Relay_ *r, Server *s, const uint8_t *name, Py_ssize_t n, const Statement *st, uint8_t flags, uint32_t argument,
-) noexcept nogil:
-    cdef PgServer *ps = <PgServer*>s
-    return (
-        owed_request(&ps.be.owed, OWED_PARSE | flags, argument) == 0
-        and _put_head(r, p.PARSE, n + 1 + st.size) and _put(r, name, n + 1) and _put(r, &st.data[0], st.size)
-    )
-
-
-cdef bint _prepare(Relay_ *r, Server *s, Statement *st, bint own) noexcept nogil:
-    """Sees to it that `s` will have `st` when it reads what comes next. `own`: for a client's Parse, which is always sent."""
-    cdef PgServer *ps = <PgServer*>s
-    cdef uint8_t name[STATEMENT_NAME_BYTES]
-    cdef Known *known = known_get(&ps.known, st.id)
-    cdef uint32_t old
-    cdef Py_ssize_t n
-    if known != NULL and not own and (known.confirmed or known.sent == ps.batch):
-        known.used = ps.batch
-        return True
-    if known == NULL and ps.known.count >= s.pool.max_prepared:
-        old = known_oldest(&ps.known, ps.batch)
-        if old:
-            known_remove(&ps.known, old)
-            n = statement_name(old, &name[0])
-            if not _put_close(r, s, &name[0], n, old | OWED_GONE):
-                return False
-    n = statement_name(st.id, &name[0])
-    if (known != NULL or ps.uncertain) and not _put_close(r, s, &name[0], n, st.id | OWED_GONE):
-        return False
-    known = known_put(&ps.known, st.id)
-    if known == NULL:
-        return False
-    known.confirmed = 0
-    known.shape = 0
-    known.sent = ps.batch
-    known.used = ps.batch
-    word_add(s.pool.target.tg + TG_STATEMENTS_PREPARED, not own)
-    return _put_parse(r, s, &name[0], n, st, 0 if own else OWED_SWALLOW, (st.id | OWED_OWN) if own else st.id)
 
 
 cdef Statement *_interned(Relay_ *r, Client *c, const uint8_t *body, Py_ssize_t n) noexcept nogil:
@@ -168,9 +105,9 @@ cdef Py_ssize_t _taken(
         return PREPARED_FAILED
     n = statement_name(empty.id, &name[0])
     if not (
-        _put(r, run, at - run) and _prepare(r, s, empty, False)
+        put_bytes(r, run, at - run) and put_prepared(r, s, empty, False)
         and owed_request(&ps.be.owed, OWED_PARSE, OWED_DUPLICATE | holder.id) == 0
-        and _put_head(r, p.PARSE, n + 1 + size - skip) and _put(r, &name[0], n + 1) and _put(r, at + skip, size - skip)
+        and put_head(r, p.PARSE, n + 1 + size - skip) and put_bytes(r, &name[0], n + 1) and put_bytes(r, at + skip, size - skip)
     ):
         size = PREPARED_FAILED
     statement_drop(&tables(r).statements, empty)
@@ -207,7 +144,7 @@ cdef Py_ssize_t _parse(Relay_ *r, Client *c, const uint8_t *run, const uint8_t *
         return _taken(r, c, run, at, size, skip, holder)
     if names_change(&pc.names, &tables(r).statements, name, pc.fe.name_size, st, ps.batch) < 0:
         return PREPARED_FAILED
-    if not _put(r, run, at - run) or not _prepare(r, s, st, True):
+    if not put_bytes(r, run, at - run) or not put_prepared(r, s, st, True):
         return PREPARED_FAILED
     return size
 
@@ -233,13 +170,13 @@ cdef Py_ssize_t _use_unnamed(Relay_ *r, Client *c, const uint8_t *run, const uin
     cdef PgServer *ps = <PgServer*>s
     if pc.unnamed_kept or (pc.unnamed != NULL and ps.unnamed == pc.unnamed.id):
         return PREPARED_UNCHANGED
-    if not _put(r, run, at - run):
+    if not put_bytes(r, run, at - run):
         return PREPARED_FAILED
     if pc.unnamed == NULL:
         ps.unnamed = 0
-        return 0 if _put_close(r, s, b"", 0, 0) else PREPARED_FAILED
+        return 0 if put_close(r, s, b"", 0, 0) else PREPARED_FAILED
     ps.unnamed = pc.unnamed.id
-    return 0 if _put_parse(r, s, b"", 0, pc.unnamed, OWED_SWALLOW, OWED_UNNAMED) else PREPARED_FAILED
+    return 0 if put_parse(r, s, b"", 0, pc.unnamed, OWED_SWALLOW, OWED_UNNAMED) else PREPARED_FAILED
 
 
 cdef Py_ssize_t _renamed(Relay_ *r, Client *c, uint8_t kind, const uint8_t *at, const uint8_t *name, Py_ssize_t n) noexcept nogil:
@@ -248,8 +185,8 @@ cdef Py_ssize_t _renamed(Relay_ *r, Client *c, uint8_t kind, const uint8_t *at, 
     cdef uint32_t length = load_u32(at + 1)
     cdef Py_ssize_t skip = pc.fe.name_at + pc.fe.name_size + 1
     if not (
-        _put_head(r, kind, <Py_ssize_t>length - 4 - pc.fe.name_size + n)
-        and _put(r, at + 5, <Py_ssize_t>pc.fe.name_at - 5) and _put(r, name, n + 1)
+        put_head(r, kind, <Py_ssize_t>length - 4 - pc.fe.name_size + n)
+        and put_bytes(r, at + 5, <Py_ssize_t>pc.fe.name_at - 5) and put_bytes(r, name, n + 1)
     ):
         return PREPARED_FAILED
     return skip
@@ -293,58 +230,7 @@ cdef Py_ssize_t _nobody(Relay_ *r, Client *c, uint8_t kind, const uint8_t *run, 
     """The message with the name of a statement that does not exist."""
     cdef uint8_t name[STATEMENT_NAME_BYTES]
     cdef Py_ssize_t n = statement_name(0, &name[0])
-    return _renamed(r, c, kind, at, &name[0], n) if _put(r, run, at - run) else PREPARED_FAILED
-
-
-cdef bint _describes(const uint8_t *at, const uint8_t *end) noexcept nogil:
-    """The Bind at `at` is followed by a Describe of a portal."""
-    cdef Py_ssize_t size = 1 + <Py_ssize_t>load_u32(at + 1)
-    return end - at >= size + 7 and at[size] == p.DESCRIBE and at[size + 5] == 0x50
-
-
-cdef NameState _relied_on(Client *c, Name *slot, Statement *st, const uint8_t *at, const uint8_t *end) noexcept nogil:
-    """A client that does not ask how the rows look reads them as it was once told. Would it be right to? A server on which the
-    statement is prepared only now knows nothing of that (one on which it was prepared before refuses by itself).
-
-    NAME_UNSURE: it must be asked. What does not look the same is refused as a server refuses it (edge case 29).
-    """
-    cdef PgClient *pc = pg_client(c)
-    cdef const Known *known = known_get(&pg_server(c.server).known, st.id)
-    cdef uint32_t there = 0 if known == NULL else known.shape
-    cdef bint answered = pc.probe == PROBE_ANSWERED
-    if pc.probe == PROBE_ASKED:
-        return NAME_UNSURE
-    pc.probe = PROBE_NONE
-    if _describes(at, end):
-        if there:
-            slot.shape = there
-        else:
-            pc.bound = st.id
-    elif slot.shape > 1 and there != slot.shape and there != 1:
-        if there:
-            return NAME_ABSENT
-        if not answered:
-            return NAME_UNSURE
-    return NAME_PRESENT
-
-
-cdef Py_ssize_t _probe(Relay_ *r, Client *c, Statement *st, const uint8_t *run, const uint8_t *at) noexcept nogil:
-    """In front of a Bind that waits: how do the rows look there? A Flush makes the server answer at once."""
-    cdef PgClient *pc = pg_client(c)
-    cdef PgServer *ps = pg_server(c.server)
-    cdef uint8_t name[STATEMENT_NAME_BYTES]
-    cdef Py_ssize_t n = statement_name(st.id, &name[0])
-    cdef bint done = (
-        _put(r, run, at - run) and _prepare(r, c.server, st, False) and _put_head(r, p.DESCRIBE, n + 2) and _put(r, b"S", 1)
-        and _put(r, &name[0], n + 1)
-    )
-    if not done or owed_request(&ps.be.owed, OWED_DESCRIBE | OWED_SWALLOW, <uint32_t>OWED_SHAPE | st.id) < 0:
-        return PREPARED_FAILED
-    if not _put_head(r, p.FLUSH, 0):
-        return PREPARED_FAILED
-    pc.probe = PROBE_ASKED
-    pc.unsynced = 1
-    return PREPARED_PROBED
+    return _renamed(r, c, kind, at, &name[0], n) if put_bytes(r, run, at - run) else PREPARED_FAILED
 
 
 cdef Py_ssize_t prepared_begin(
@@ -367,6 +253,7 @@ cdef Py_ssize_t prepared_begin(
     cdef Name *slot
     cdef uint32_t shape
     cdef NameState state
+    cdef Rows rows
     if kind == p.PARSE:
         if pc.fe.whole:
             return _parse(r, c, run, at, size)
@@ -424,16 +311,18 @@ cdef Py_ssize_t prepared_begin(
         if _refused(c, st, argument):
             return _nobody(r, c, kind, run, at)
         if slot != NULL and not ps.be.owed.skipping and ps.be.tx_status != p.TX_FAILED:
-            state = _relied_on(c, slot, st, at, end)
-            if state == NAME_ABSENT:
+            rows = rows_relied_on(c, slot, st, at, end)
+            if rows == ROWS_OTHERS:
                 argument[0] = OWED_REFUSED       # with the server's words for that, see family.words
                 return _nobody(r, c, kind, run, at)
-            if state == NAME_UNSURE:
-                return PREPARED_HOLD if pc.probe == PROBE_ASKED else _probe(r, c, st, run, at)
+            if rows == ROWS_ASKED:
+                return PREPARED_HOLD
+            if rows == ROWS_UNKNOWN:
+                return PREPARED_PROBED if put_bytes(r, run, at - run) and rows_ask(r, c, st) else PREPARED_FAILED
         _portal(r, c, at, st)
         if st != NULL:
             ps.mend |= MEND_BOUND
-    if not _put(r, run, at - run) or (st != NULL and not _prepare(r, s, st, False)):
+    if not put_bytes(r, run, at - run) or (st != NULL and not put_prepared(r, s, st, False)):
         return PREPARED_FAILED
     n = statement_name(0 if st == NULL else st.id, &ours[0])
     return _renamed(r, c, kind, at, &ours[0], n)
@@ -523,40 +412,16 @@ cdef Py_ssize_t prepared_query(Relay_ *r, Client *c, const uint8_t *run, const u
     n = statement_name(st.id, &ours[0])
     m = end - text + 1           # with the NUL
     if not (
-        _put(r, run, at - run) and _prepare(r, s, st, False)
-        and _put_head(r, p.QUERY, (8 if execute else 11) + n + m)
-        and (_put(r, b"EXECUTE ", 8) if execute else _put(r, b"DEALLOCATE ", 11)) and _put(r, &ours[0], n) and _put(r, text, m)
+        put_bytes(r, run, at - run) and put_prepared(r, s, st, False)
+        and put_head(r, p.QUERY, (8 if execute else 11) + n + m)
+        and (put_bytes(r, b"EXECUTE ", 8) if execute else put_bytes(r, b"DEALLOCATE ", 11))
+        and put_bytes(r, &ours[0], n) and put_bytes(r, text, m)
     ):
         return PREPARED_FAILED
     return size
 
 
 # ---------------------------------------------------------------- what the server made of it
-
-cdef void prepared_shaped(Relay_ *r, Client *c, Server *s, const uint8_t *message, Py_ssize_t n) noexcept nogil:
-    """A RowDescription or NoData came, for a Describe with OWED_SHAPE."""
-    cdef PgServer *ps = pg_server(s)
-    cdef uint32_t id = ps.be.owed.answered & <uint32_t>OWED_STATEMENT
-    cdef uint32_t shape = rows_shape(message, n)
-    cdef Known *known = known_get(&ps.known, id)
-    if known != NULL:
-        known.shape = shape
-    if c == NULL:
-        return
-    if ps.be.verdict == REPLY_SWALLOW:
-        prepared_probed(r, c)
-    else:
-        names_told(&pg_client(c).names, id, shape)
-
-
-cdef void prepared_probed(Relay_ *r, Client *c) noexcept nogil:
-    """What the Bind waits for has come, or an error instead of it: then the server skips the Bind."""
-    if pg_client(c).probe == PROBE_ASKED:
-        pg_client(c).probe = PROBE_ANSWERED
-        c.hold = 0
-        c.resume = 1
-        schedule(r, &c.ch)
-
 
 cdef void prepared_answered(Relay_ *r, Client *c, Server *s) noexcept nogil:
     """A ParseComplete or CloseComplete came, for `ps.be.owed.answered`."""

@@ -21,9 +21,8 @@ from proxy.dataplane._state cimport (
 )
 from proxy.engines.pgsql._audit cimport audit_answer
 from proxy.engines.pgsql._mend cimport MEND_MENDING, mend_again, mend_forget, mend_wanted
-from proxy.engines.pgsql._prepared cimport (
-    prepared_answered, prepared_error, prepared_lost, prepared_probed, prepared_shaped, prepared_unsure,
-)
+from proxy.engines.pgsql._prepared cimport prepared_answered, prepared_error, prepared_lost, prepared_unsure
+from proxy.engines.pgsql._rows cimport rows_answered, rows_described, rows_wanted
 from proxy.engines.pgsql._state cimport POSTGRESQL_ENGINE, PgClient, PgServer, tables
 from proxy.engines.pgsql._virtual cimport (
     virtual_answer, virtual_complete, virtual_conceals, virtual_given_up, virtual_ready, virtual_suspended,
@@ -32,7 +31,7 @@ from proxy.engines.pgsql._virtual cimport (
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_step
 from proxy.pgsql._owed cimport (
-    OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_QUERY, OWED_REFUSED, OWED_REPLAY, OWED_SHAPE, OWED_SWALLOW, owed_argument, owed_at,
+    OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_QUERY, OWED_REFUSED, OWED_REPLAY, OWED_SWALLOW, owed_argument, owed_at,
     owed_count,
 )
 from proxy.pgsql._params cimport ParamSet, params_drop, params_share, params_with
@@ -156,10 +155,6 @@ cdef bint _in_its_words(Client *c, Server *s, const uint8_t *run, const uint8_t 
     return n > 0
 
 
-cdef inline bint _of_shape(uint32_t argument) noexcept nogil:
-    return argument & (<uint32_t>OWED_EFFECT | <uint32_t>OWED_SHAPE) == <uint32_t>OWED_SHAPE
-
-
 cdef void _refusal(Relay_ *r, Client *c, uint32_t reason) noexcept nogil:
     cdef const Words *words = &r.words[<int>POSTGRESQL_ENGINE]
     chan_send(&c.ch, words.refusals[reason], words.refusal_size[reason])
@@ -186,7 +181,7 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
         kind = ps.be.kind or v.at[0]
         if ps.be.kind == 0 and not _whole(&v) and (
             (kind == p.DATA_ROW and (owed_argument(&ps.be.owed) == OWED_ASK or owed_argument(&ps.be.owed) == OWED_AUDIT))
-            or (kind == p.ROW_DESCRIPTION and _of_shape(owed_argument(&ps.be.owed)))
+            or (kind == p.ROW_DESCRIPTION and rows_wanted(owed_argument(&ps.be.owed)))
             or (kind == p.ERROR_RESPONSE and (ps.again.end or owed_argument(&ps.be.owed) > OWED_EFFECT))
         ):
             step = NEED_DATA
@@ -234,8 +229,8 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
                 if c != NULL and load_u32(v.at + 5) == s.backend_pid:
                     store_u32(<uint8_t*>v.at + 5, c.pid)
             elif kind == p.ROW_DESCRIPTION or kind == p.NO_DATA:
-                if _of_shape(ps.be.owed.answered):
-                    prepared_shaped(r, c, s, v.at, size)
+                if rows_wanted(ps.be.owed.answered):
+                    rows_described(r, c, s, v.at, size)
             elif kind == p.PARSE_COMPLETE or kind == p.CLOSE_COMPLETE:
                 if ps.be.owed.answered:
                     prepared_answered(r, c, s)
@@ -259,7 +254,7 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
                 if ps.be.owed.n_lost:
                     prepared_lost(r, c, s)
                 if c != NULL:
-                    prepared_probed(r, c)
+                    rows_answered(r, c)
                 if c != NULL and mend_wanted(s):
                     ps.mend |= MEND_MENDING
                     step = SWALLOW

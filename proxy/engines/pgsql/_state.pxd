@@ -12,11 +12,6 @@ from proxy.pgsql._statements cimport KnownSet, Names, Statement, StatementTable
 cdef enum:
     POSTGRESQL_ENGINE = 0        # Engine.number
 
-cdef enum Probe_:                # of how the rows look on a server, for a Bind that waits for the answer
-    PROBE_NONE = 0
-    PROBE_ASKED = 1
-    PROBE_ANSWERED = 2           # or failed
-
 cdef struct Tables:
     ParamTable params
     StatementTable statements
@@ -37,7 +32,7 @@ cdef struct PgClient:
     uint8_t portal_known         # what the unnamed portal runs is in the books, and cannot end a transaction
     uint8_t named_effects        # a portal with a name may run something that changes the virtual session
     uint8_t again                # what is read next of it has failed once: see _mend
-    uint8_t probe                # Probe_
+    uint8_t probing              # the Bind at hand waits for its server to say how the rows look: see _rows
     uint8_t superuser            # is_superuser as it was told at its login: 0 not at all, 1 off, 2 on
     uint8_t temporary            # the temporary schema is in its search_path
     ParamSet *told               # the ParameterStatus values this client has seen
@@ -51,7 +46,7 @@ cdef struct PgClient:
     Flight *flights              # oldest first
     uint32_t n_flights
     uint32_t flight_room
-    uint32_t bound               # number of the statement bound last, if how its rows look there is not known; else 0
+    uint32_t bound               # number of the statement bound last, if its client is about to be told how the rows look; else 0
     uint64_t unpin               # pins that end if the transaction is kept
     Statement *portal            # what the unnamed portal runs, if that changes the virtual session
     Statement *unnamed
