@@ -1,4 +1,4 @@
-"""A resumable scanner over SQL text, one pass, about a nanosecond per byte: which session state can this text touch?
+"""A resumable scanner over SQL text, one pass, 0.2 to 5 ns per byte (strings, dense SQL): what session state can it touch?
 
 Finds the tokens exactly as PostgreSQL's scan.l does, and hands those that may matter to `_rules`, which decides. Knows
 no message, session or server. A query may be gigabytes long and passes through in pieces: everything between two bytes
@@ -186,7 +186,7 @@ cdef Py_ssize_t plain(Lex *lx, const uint8_t *p, Py_ssize_t i, Py_ssize_t n) noe
         elif code == C_LETTER:
             start = i
             i = skip(p, i + 1, n, F_IDENT)
-            if i == n or i == start + 1:     # may go on, may be the e of e'…'
+            if i == n or (i == start + 1 and (p[i] == 0x27 or p[i] == 0x26)):    # may go on, is perhaps the e of e'…'
                 lx.word_len = 0
                 keep(lx, p + start, i - start)
                 lx.state = S_WORD
