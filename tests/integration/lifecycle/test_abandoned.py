@@ -18,7 +18,7 @@ LIMIT = 3
 @contextmanager
 def victim(proxy: ProxyUnderTest, script: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own: runs `script` with `db` connected, says that it is there, and hangs until it is killed."""
-    begin = f"import psycopg, sys, time\ndb = psycopg.connect({proxy.dsn()!r})"
+    begin = f"import psycopg, sys, time\ndsn = {proxy.dsn()!r}\ndb = psycopg.connect(dsn)"
     body = f"{begin}\n{script}\nprint(flush=True)\ntime.sleep(60)\n"
     process = subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -64,7 +64,10 @@ except psycopg.Error: pass""",
 import threading
 db.execute("INSERT INTO abandoned VALUES (1)")
 threading.Thread(target=lambda: db.execute("SELECT pg_sleep(60)"), daemon=True).start()
-time.sleep(0.3)""",
+asleep = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND wait_event = 'PgSleep'"
+with psycopg.connect(dsn, autocommit=True) as look:
+    while look.execute(asleep).fetchone() == (0,):
+        pass""",
     "in a large result": """
 db.execute("INSERT INTO abandoned VALUES (1)")
 db.pgconn.send_query(b"SELECT repeat('x', 1000) FROM generate_series(1, 1000000)")
