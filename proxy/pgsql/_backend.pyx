@@ -42,32 +42,30 @@ cdef void backend_free(Backend *b) noexcept nogil:
     owed_free(&b.owed)
 
 
-cdef inline bint _known(uint8_t kind) noexcept nogil:
-    return (
-        kind == p.DATA_ROW or kind == p.COMMAND_COMPLETE or kind == p.READY_FOR_QUERY or kind == p.ROW_DESCRIPTION
-        or kind == p.BIND_COMPLETE or kind == p.PARSE_COMPLETE or kind == p.CLOSE_COMPLETE or kind == p.NO_DATA
-        or kind == p.PARAMETER_DESCRIPTION or kind == p.PORTAL_SUSPENDED or kind == p.EMPTY_QUERY_RESPONSE
-        or kind == p.ERROR_RESPONSE or kind == p.NOTICE_RESPONSE or kind == p.PARAMETER_STATUS
-        or kind == p.NOTIFICATION_RESPONSE or kind == p.COPY_DATA or kind == p.COPY_DONE or kind == p.COPY_IN_RESPONSE
-        or kind == p.COPY_OUT_RESPONSE or kind == p.COPY_BOTH_RESPONSE or kind == p.FUNCTION_CALL_RESPONSE
-    )
+cdef enum Shown_:
+    SHOWN_KNOWN = 1
+    SHOWN_WHOLE = 2              # never in pieces
+    SHOWN_RUNS = 4               # many in one step
+
+cdef struct Form:                # of a message type
+    uint32_t least, most         # its length word
+    uint8_t shown                # Shown_; 0: no such type
+
+cdef Form[256] FORMS
 
 
-cdef inline bint _length_fits(uint8_t kind, uint32_t length) noexcept nogil:
-    if kind == p.READY_FOR_QUERY:
-        return length == 5
-    if kind == p.NOTIFICATION_RESPONSE:
-        return 10 <= length <= MAX_WHOLE
-    if kind == p.PARAMETER_STATUS:
-        return 6 <= length <= MAX_WHOLE
-    if kind == p.COMMAND_COMPLETE:
-        return 5 <= length <= MAX_WHOLE
-    if (
-        kind == p.PARSE_COMPLETE or kind == p.BIND_COMPLETE or kind == p.CLOSE_COMPLETE or kind == p.NO_DATA
-        or kind == p.PORTAL_SUSPENDED or kind == p.EMPTY_QUERY_RESPONSE or kind == p.COPY_DONE
-    ):
-        return length == 4
-    return 4 <= length <= p.MAX_ANSWER
+cdef int _fill_forms() except -1:
+    bare = "123nsIc"             # no body
+    for kind in bare:
+        FORMS[ord(kind)] = Form(least=4, most=4, shown=SHOWN_KNOWN)
+    for kind in "DTtENdGHWV":
+        FORMS[ord(kind)] = Form(least=4, most=p.MAX_ANSWER, shown=SHOWN_KNOWN | (SHOWN_RUNS if kind in "Dd" else 0))
+    for kind, least, most in (("Z", 5, 5), ("A", 10, MAX_WHOLE), ("S", 6, MAX_WHOLE), ("C", 5, MAX_WHOLE)):
+        FORMS[ord(kind)] = Form(least=least, most=most, shown=SHOWN_KNOWN | SHOWN_WHOLE)
+    return 0
+
+
+_fill_forms()
 
 
 cdef void _read_error(Backend *b, const uint8_t *body, Py_ssize_t n) noexcept nogil:
@@ -111,6 +109,7 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
     cdef Py_ssize_t have = v.end - v.at
     cdef uint32_t length
     cdef uint8_t kind
+    cdef const Form *form
     cdef View rest
     n[0] = 0
     b.begins = 0
@@ -120,22 +119,18 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
         if have < 1:
             return NEED_DATA
         kind = v.at[0]
-        if not _known(kind):
+        form = &FORMS[kind]
+        if form.shown == 0:
             b.fault = BE_UNKNOWN_TYPE
             return VIOLATION
         if have < 5:
             return NEED_DATA
         length = load_u32(v.at + 1)
-        if not _length_fits(kind, length):
+        if length < form.least or length > form.most:
             b.fault = BE_BAD_LENGTH
             return VIOLATION
         if have < <Py_ssize_t>length + 1:
-            if (
-                kind == p.READY_FOR_QUERY or kind == p.NOTIFICATION_RESPONSE or kind == p.PARAMETER_STATUS
-                or kind == p.COMMAND_COMPLETE
-            ):
-                return NEED_DATA
-            if kind == p.ERROR_RESPONSE and have < ERROR_HEAD:
+            if form.shown & SHOWN_WHOLE or (kind == p.ERROR_RESPONSE and have < ERROR_HEAD):
                 return NEED_DATA
         if kind == p.READY_FOR_QUERY:
             if v.at[5] != p.TX_IDLE and v.at[5] != p.TX_OPEN and v.at[5] != p.TX_FAILED:
@@ -152,7 +147,7 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
         b.kind = kind
         b.left = length + 1
         b.begins = 1
-        if (kind == p.DATA_ROW or kind == p.COPY_DATA) and have >= <Py_ssize_t>b.left:
+        if form.shown & SHOWN_RUNS and have >= <Py_ssize_t>b.left:
             rest.at = v.at + b.left
             rest.end = v.end
             n[0] = <Py_ssize_t>b.left + _run_length(&rest, kind, &b.run)

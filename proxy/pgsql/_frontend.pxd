@@ -13,6 +13,7 @@ cpdef enum FrontendFault:
 
 cdef struct Frontend:
     uint8_t kind                 # type of the message in progress; 0 between messages
+    uint8_t owed                 # OwedKind: what the server will owe for it
     uint8_t part                 # where in a Parse or Query we are (Part_)
     uint8_t begins               # this step began a message
     uint8_t ends                 # this step ended it
@@ -36,5 +37,3 @@ cdef inline void frontend_unread(Frontend *f) noexcept nogil:
     """The message whose begin was the last step has not been read after all."""
     f.kind = 0
     f.left = 0
-
-cdef uint8_t frontend_owed(uint8_t kind) noexcept nogil

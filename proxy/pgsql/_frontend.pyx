@@ -34,6 +34,7 @@ cdef enum Part_:
 
 cdef void frontend_init(Frontend *f) noexcept nogil:
     f.kind = 0
+    f.owed = OWED_NOTHING
     f.part = PART_REST
     f.begins = 0
     f.ends = 0
@@ -50,66 +51,44 @@ cdef void frontend_init(Frontend *f) noexcept nogil:
     f.name_size = 0
 
 
-cdef uint8_t frontend_owed(uint8_t kind) noexcept nogil:
-    """What the server will owe for a message of this type."""
-    if kind == p.QUERY:
-        return OWED_QUERY
-    if kind == p.PARSE:
-        return OWED_PARSE
-    if kind == p.BIND:
-        return OWED_BIND
-    if kind == p.DESCRIBE:
-        return OWED_DESCRIBE
-    if kind == p.EXECUTE:
-        return OWED_EXECUTE
-    if kind == p.SYNC:
-        return OWED_SYNC
-    if kind == p.CLOSE:
-        return OWED_CLOSE
-    if kind == p.FUNCTION_CALL:
-        return OWED_FUNCTION
-    if kind == p.COPY_DONE or kind == p.COPY_FAIL:
-        return OWED_COPY_END
-    return OWED_NOTHING
+cdef struct Form:                # of a message type
+    uint32_t least, most         # its length word: the bounds of SocketBackend() in postgres.c, the least by its own fields
+    uint8_t known
+    uint8_t owed                 # OwedKind: what the server will owe for it
+    uint8_t names                # a statement or a portal, at its begin
+
+cdef Form[256] FORMS
 
 
-cdef bint _length_fits(uint8_t kind, uint32_t length) noexcept nogil:
-    """The bounds of SocketBackend() in postgres.c, the minimum by the message's own fields."""
-    if kind == p.SYNC or kind == p.FLUSH or kind == p.TERMINATE or kind == p.COPY_DONE:
-        return length == 4
-    if kind == p.QUERY:
-        return 5 <= length <= p.MAX_MESSAGE
-    if kind == p.COPY_FAIL:
-        return 5 <= length <= p.MAX_SMALL_MESSAGE
-    if kind == p.PARSE:
-        return 8 <= length <= p.MAX_MESSAGE
-    if kind == p.BIND:
-        return 12 <= length <= p.MAX_MESSAGE
-    if kind == p.FUNCTION_CALL:
-        return 14 <= length <= p.MAX_MESSAGE
-    if kind == p.COPY_DATA:
-        return 4 <= length <= p.MAX_MESSAGE
-    if kind == p.EXECUTE:
-        return 9 <= length <= p.MAX_SMALL_MESSAGE
-    if kind == p.DESCRIBE or kind == p.CLOSE:
-        return 6 <= length <= p.MAX_SMALL_MESSAGE
-    return False
+cdef int _fill_forms() except -1:
+    cdef Form form
+    for kind, owed, least, most in (
+        ("Q", OWED_QUERY, 5, p.MAX_MESSAGE), ("P", OWED_PARSE, 8, p.MAX_MESSAGE), ("B", OWED_BIND, 12, p.MAX_MESSAGE),
+        ("F", OWED_FUNCTION, 14, p.MAX_MESSAGE), ("d", OWED_NOTHING, 4, p.MAX_MESSAGE),
+        ("E", OWED_EXECUTE, 9, p.MAX_SMALL_MESSAGE), ("D", OWED_DESCRIBE, 6, p.MAX_SMALL_MESSAGE),
+        ("C", OWED_CLOSE, 6, p.MAX_SMALL_MESSAGE), ("f", OWED_COPY_END, 5, p.MAX_SMALL_MESSAGE),
+        ("S", OWED_SYNC, 4, 4), ("H", OWED_NOTHING, 4, 4), ("X", OWED_NOTHING, 4, 4), ("c", OWED_COPY_END, 4, 4),
+    ):
+        form = Form(least=least, most=most, known=1, owed=owed, names=kind in "PBDC")
+        FORMS[ord(kind)] = form
+    return 0
 
 
-cdef bint _known(uint8_t kind) noexcept nogil:
-    return frontend_owed(kind) != OWED_NOTHING or kind == p.COPY_DATA or kind == p.FLUSH or kind == p.TERMINATE
+_fill_forms()
 
 
 cdef Step frontend_peek(const View *v, uint32_t *length) noexcept nogil:
     """The head of a message, without taking it: FORWARD with its length word, NEED_DATA, or VIOLATION."""
+    cdef const Form *form
     if v.end - v.at < 1:
         return NEED_DATA
-    if not _known(v.at[0]):
+    form = &FORMS[v.at[0]]
+    if not form.known:
         return VIOLATION
     if v.end - v.at < 5:
         return NEED_DATA
     length[0] = load_u32(v.at + 1)
-    return FORWARD if _length_fits(v.at[0], length[0]) else VIOLATION
+    return FORWARD if form.least <= length[0] <= form.most else VIOLATION
 
 
 cdef Step _names(Frontend *f, const View *v, uint32_t length) noexcept nogil:
@@ -174,17 +153,18 @@ cdef Step frontend_step(Frontend *f, const View *v, Py_ssize_t *n) noexcept nogi
         step = frontend_peek(v, &length)
         if step != FORWARD:
             if step == VIOLATION:
-                f.fault = FE_BAD_LENGTH if _known(v.at[0]) else FE_UNKNOWN_TYPE
+                f.fault = FE_BAD_LENGTH if FORMS[v.at[0]].known else FE_UNKNOWN_TYPE
             return step
         f.whole = have >= <Py_ssize_t>length + 1
         f.object = 0
-        if v.at[0] == p.PARSE or v.at[0] == p.BIND or v.at[0] == p.DESCRIBE or v.at[0] == p.CLOSE:
+        if FORMS[v.at[0]].names:
             if v.at[0] == p.PARSE and not f.whole and length < WHOLE_BYTES:
                 return NEED_DATA
             step = _names(f, v, length)
             if step != FORWARD:
                 return step
         f.kind = v.at[0]
+        f.owed = FORMS[f.kind].owed
         f.left = length + 1
         f.begins = 1
         f.touches = 0

@@ -17,8 +17,6 @@ Rules, from PostgreSQL's `postgres.c` and the manual's "Message Flow" (54.2):
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 
-from proxy.pgsql cimport _protocol as p
-
 
 cdef void owed_init(Owed *o) noexcept nogil:
     o.ring = &o.small[0]
@@ -50,7 +48,7 @@ cdef void _pop(Owed *o) noexcept nogil:
         o.head = 0
 
 
-cdef void _drop_copy_ends(Owed *o) noexcept nogil:
+cdef inline void _drop_copy_ends(Owed *o) noexcept nogil:
     """A CopyDone at the head answers nothing: the COPY it ended is over."""
     while o.count and (owed_at(o, 0) & OWED_KIND) == OWED_COPY_END:
         _pop(o)
@@ -189,78 +187,85 @@ cdef Verdict _error(Owed *o) noexcept nogil:
     return verdict
 
 
+cdef enum Act:                   # what a message is to the request at the head
+    ACT_VIOLATION = 0            # not its answer, nor a part of it
+    ACT_ANYTIME                  # nobody's
+    ACT_ERROR
+    ACT_PART                     # more will come
+    ACT_END                      # its last
+    ACT_READY
+    ACT_COMPLETE
+    ACT_COPY_IN
+    ACT_COPY_OUT
+    ACT_COPY_BOTH
+    ACT_COPY_DATA
+
+cdef uint8_t[16][256] ACTS       # by OwedKind (OWED_NOTHING: no request) and message type
+
+
+cdef int _fill_acts() except -1:
+    anything = {"N": ACT_ANYTIME, "S": ACT_ANYTIME, "A": ACT_ANYTIME, "E": ACT_ERROR}
+    runs = {
+        "D": ACT_PART, "C": ACT_COMPLETE, "I": ACT_COMPLETE,
+        "G": ACT_COPY_IN, "H": ACT_COPY_OUT, "W": ACT_COPY_BOTH, "d": ACT_COPY_DATA, "c": ACT_COPY_DATA,
+    }
+    requests = {
+        OWED_NOTHING: {},
+        OWED_QUERY: runs | {"T": ACT_PART, "Z": ACT_READY},
+        OWED_FUNCTION: {"V": ACT_PART, "Z": ACT_READY},
+        OWED_SYNC: {"Z": ACT_READY},
+        OWED_PARSE: {"1": ACT_END},
+        OWED_BIND: {"2": ACT_END},
+        OWED_DESCRIBE: {"t": ACT_PART, "T": ACT_END, "n": ACT_END},
+        OWED_EXECUTE: runs | {"s": ACT_END},
+        OWED_CLOSE: {"3": ACT_END},
+        OWED_COPY_END: {},
+    }
+    for request, acts in requests.items():
+        for kind, act in (anything | acts).items():
+            ACTS[<int>request][ord(kind)] = act
+    return 0
+
+
+_fill_acts()
+
+
 cdef Verdict owed_reply(Owed *o, uint8_t kind) noexcept nogil:
     """A message of type `kind` came from the server: whose is it, and is the request at the head thereby answered?"""
-    cdef uint8_t head, want
-    cdef Verdict verdict
+    cdef uint8_t head, act = ACTS[<int>OWED_NOTHING][kind]
     o.answered = 0
-    if kind == p.NOTICE_RESPONSE or kind == p.PARAMETER_STATUS or kind == p.NOTIFICATION_RESPONSE:
+    if act == ACT_ANYTIME or o.in_doubt:
         return REPLY_FORWARD
-    if o.in_doubt:
-        return REPLY_FORWARD
-    if kind == p.ERROR_RESPONSE:
+    if act == ACT_ERROR:
         return _error(o)
     _drop_copy_ends(o)
     if o.count == 0:
         return REPLY_VIOLATION   # an answer nobody asked for
     head = owed_at(o, 0)
     o.answered = owed_argument(o)
-    verdict = REPLY_SWALLOW if head & OWED_SWALLOW else REPLY_FORWARD
-    want = head & OWED_KIND
-
-    if kind == p.READY_FOR_QUERY:
-        if want != OWED_QUERY and want != OWED_FUNCTION and want != OWED_SYNC:
-            return REPLY_VIOLATION
+    act = ACTS[head & OWED_KIND][kind]
+    if act == ACT_VIOLATION:
+        return REPLY_VIOLATION
+    if act == ACT_END:
+        _answered(o)
+    elif act == ACT_READY:
         o.copy = COPY_NONE
         _answered(o)
-        return verdict
-
-    if want == OWED_EXECUTE or want == OWED_QUERY:
-        if kind == p.DATA_ROW:
-            return verdict
-        if kind == p.COMMAND_COMPLETE or kind == p.EMPTY_QUERY_RESPONSE:
-            if o.copy == COPY_IN:
-                _copy_in_succeeded(o)
-            o.copy = COPY_NONE
-            if want == OWED_EXECUTE:
-                _answered(o)
-            return verdict
-        if kind == p.COPY_IN_RESPONSE:
-            _copy_in_begins(o)
-            return verdict
-        if kind == p.COPY_OUT_RESPONSE:
-            o.copy = COPY_OUT
-            return verdict
-        if kind == p.COPY_BOTH_RESPONSE:
-            o.copy = COPY_BOTH
-            return verdict
-        if kind == p.COPY_DATA or kind == p.COPY_DONE:
-            return verdict if o.copy == COPY_OUT or o.copy == COPY_BOTH else REPLY_VIOLATION
-        if want == OWED_QUERY:
-            return verdict if kind == p.ROW_DESCRIPTION else REPLY_VIOLATION
-        if kind == p.PORTAL_SUSPENDED:
+    elif act == ACT_COMPLETE:
+        if o.copy == COPY_IN:
+            _copy_in_succeeded(o)
+        o.copy = COPY_NONE
+        if (head & OWED_KIND) == OWED_EXECUTE:
             _answered(o)
-            return verdict
+    elif act == ACT_COPY_IN:
+        _copy_in_begins(o)
+    elif act == ACT_COPY_OUT:
+        o.copy = COPY_OUT
+    elif act == ACT_COPY_BOTH:
+        o.copy = COPY_BOTH
+    elif act == ACT_COPY_DATA and o.copy != COPY_OUT and o.copy != COPY_BOTH:
         return REPLY_VIOLATION
-
-    if want == OWED_PARSE and kind == p.PARSE_COMPLETE:
-        _answered(o)
-        return verdict
-    if want == OWED_BIND and kind == p.BIND_COMPLETE:
-        _answered(o)
-        return verdict
-    if want == OWED_CLOSE and kind == p.CLOSE_COMPLETE:
-        _answered(o)
-        return verdict
-    if want == OWED_DESCRIBE:
-        if kind == p.PARAMETER_DESCRIPTION:
-            return verdict
-        if kind == p.ROW_DESCRIPTION or kind == p.NO_DATA:
-            _answered(o)
-            return verdict
-    if want == OWED_FUNCTION and kind == p.FUNCTION_CALL_RESPONSE:
-        return verdict
-    return REPLY_VIOLATION
+    return REPLY_SWALLOW if head & OWED_SWALLOW else REPLY_FORWARD
 
 
 cdef class OwedDoor:

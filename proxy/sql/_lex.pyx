@@ -16,6 +16,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from proxy._reasons cimport PIN_ENCODING, PIN_UNREADABLE
+from proxy.sql._boring cimport boring_stretch
 from proxy.sql._chars cimport (
     F_BLANK, F_COMMENT, F_DIGIT, F_ESCAPES, F_IDENT, F_LINE, F_TAG, FLAGS, find, holds, skip,
 )
@@ -180,6 +181,10 @@ cdef Py_ssize_t plain(Lex *lx, const uint8_t *p, Py_ssize_t i, Py_ssize_t n) noe
     cdef Py_ssize_t start, stop
     cdef uint8_t code
     while i < n:
+        if not lx.rules.hot:
+            i = boring_stretch(&lx.rules, p, i, n, lx.std_strings)
+            if i == n:
+                return i
         code = CLASS[p[i]]
         if code == C_BLANK:
             i += 1

@@ -27,7 +27,7 @@ from proxy.engines.pgsql._virtual cimport (
     virtual_align, virtual_pinned, virtual_resetting, virtual_sent, virtual_text, virtual_unsure,
 )
 from proxy.pgsql cimport _protocol as p
-from proxy.pgsql._frontend cimport frontend_owed, frontend_peek, frontend_step, frontend_unread
+from proxy.pgsql._frontend cimport frontend_peek, frontend_step, frontend_unread
 from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, OWED_REFUSED, owed_count, owed_request
 from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
@@ -301,7 +301,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
             if done >= 0:
                 run = v.at + done
             if done == PREPARED_FAILED or (
-                kind != p.PARSE and owed_request(&pg_server(c.server).be.owed, frontend_owed(kind), argument) < 0
+                kind != p.PARSE and owed_request(&pg_server(c.server).be.owed, pc.fe.owed, argument) < 0
             ):
                 client_end(r, c, CloseReason.CLIENT_PROTOCOL_VIOLATION)
                 return

@@ -167,6 +167,7 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
     cdef Py_ssize_t size
     cdef Step step = NEED_DATA
     cdef uint8_t kind
+    cdef uint32_t argument
     cdef bint settled = False
     cdef bint unasked = False
     cdef bint ours
@@ -179,10 +180,11 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
     v.end = buf + n
     while v.at < v.end:
         kind = ps.be.kind or v.at[0]
-        if ps.be.kind == 0 and not _whole(&v) and (
-            (kind == p.DATA_ROW and (owed_argument(&ps.be.owed) == OWED_ASK or owed_argument(&ps.be.owed) == OWED_AUDIT))
-            or (kind == p.ROW_DESCRIPTION and rows_wanted(owed_argument(&ps.be.owed)))
-            or (kind == p.ERROR_RESPONSE and (ps.again.end or owed_argument(&ps.be.owed) > OWED_EFFECT))
+        argument = owed_argument(&ps.be.owed)
+        if (argument or ps.again.end) and ps.be.kind == 0 and not _whole(&v) and (
+            (kind == p.DATA_ROW and (argument == OWED_ASK or argument == OWED_AUDIT))
+            or (kind == p.ROW_DESCRIPTION and rows_wanted(argument))
+            or (kind == p.ERROR_RESPONSE and (ps.again.end or argument > OWED_EFFECT))
         ):
             step = NEED_DATA
             break
@@ -190,7 +192,13 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
         if step == NEED_DATA or step == VIOLATION:
             break
         if ps.be.begins:
-            if kind == p.READY_FOR_QUERY and ps.mend & MEND_MENDING:
+            if kind == p.DATA_ROW:
+                if ps.be.owed.answered == OWED_ASK and c != NULL and pc.asked != NULL:
+                    if not virtual_answer(r, c, s, v.at, size):
+                        pins_cause(r, c, SETTING, NULL, 0)
+                elif ps.be.owed.answered == OWED_AUDIT and c != NULL and c.pin != NULL:
+                    audit_answer(r, c, v.at, size)
+            elif kind == p.READY_FOR_QUERY and ps.mend & MEND_MENDING:
                 step = SWALLOW
                 ps.errored = 0
                 if c != NULL and not mend_again(r, c, s):
@@ -237,12 +245,6 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
             elif kind == p.PORTAL_SUSPENDED:
                 if ps.be.owed.answered:
                     pins_cause(r, c, virtual_suspended(r, c, s), NULL, 0)
-            elif kind == p.DATA_ROW:
-                if ps.be.owed.answered == OWED_ASK and c != NULL and pc.asked != NULL:
-                    if not virtual_answer(r, c, s, v.at, size):
-                        pins_cause(r, c, SETTING, NULL, 0)
-                elif ps.be.owed.answered == OWED_AUDIT and c != NULL and c.pin != NULL:
-                    audit_answer(r, c, v.at, size)
             elif kind == p.COPY_BOTH_RESPONSE:
                 if c != NULL:
                     pins_cause(r, c, <uint64_t>1 << <int>PinReason.PIN_REPLICATION, NULL, 0)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.reasons import PinReason
+from proxy.sql._boring import masks
 from proxy.sql._lex import EFFECTS, ENDS, LOCAL, SIZE, TRANSACTION_END, scan
 from tests.unit.sql.lex_cases import CASES, bit
 from tests.unit.sql.lex_reference import reference
@@ -21,6 +22,12 @@ FRAGMENTS = [
     *[b"\xc3\xa9", b"\xff", b"/* ' */", b"-- '\n", b"'a'\n'b'", b"'a' -- x\r '", b"pg_temp", b"pg_temp_3"],
     *[b"listen c", b";listen c", b"; discard all", b"nextval("],
 ]
+
+BORING = b"select a, b.c from t as b where x = $1 and (y > 2.5 or z in (3, 4)) and n = 'it' order by 1 limit 10;"
+PLAIN = [
+    *b"a , . = * ( ) $1 $12 1 10 2.5 'it' \"a b\" order customer_id price status limit name interest \xc3\xa9t\xc3\xa9 _x a$b -> ||".split(b" "),
+    *[b"a" * n for n in (2, 7, 30, 63, 64, 65, 130)],
+]  # fmt: skip
 
 
 def cuts_of(text: bytes, rng: random.Random) -> list[list[int]]:
@@ -54,7 +61,7 @@ def test_table_is_large_and_says_everything_once() -> None:
 
 @pytest.mark.edge_case(40)
 @pytest.mark.parametrize(
-    "before", [b";", b"select 1;", b"/* ' */ -- $$\n", b"select $$;$$, ';', \"a\";", b"select (1), e'\\\\';\t"]
+    "before", [b";", b"select 1;", b"/* ' */ -- $$\n", b"select $$;$$, ';', \"a\";", b"select (1), e'\\\\';\t", BORING]
 )
 def test_nothing_in_front_of_a_statement_hides_it(before: bytes) -> None:
     for case in CASES:
@@ -111,6 +118,42 @@ def test_second_scanner_agrees_on_random_texts() -> None:
         cuts = sorted(rng.choices(range(len(text) + 1), k=3))
         assert scan(text, std_strings, cuts=cuts)[0] == expected, (text, std_strings, cuts)
     assert len(kinds) > 12  # the generator still reaches the interesting corners
+
+
+def test_blocks_are_seen_alike_by_both_ways_of_looking() -> None:
+    rng = random.Random(5)
+    for n in range(256):
+        one, other = masks(bytes([n]) * 64)
+        assert one == other, n
+    for _ in range(500):
+        one, other = masks(rng.randbytes(64))
+        assert one == other
+
+
+def test_fast_lane_says_what_the_scanner_says_byte_by_byte() -> None:
+    """Pieces of less than 16 bytes never take the fast lane."""
+    rng = random.Random(20261125)
+    kinds = set()
+    for _ in range(2500):
+        words = rng.choices(PLAIN, k=rng.randint(5, 40)) + rng.choices(FRAGMENTS, k=rng.randint(0, 3))
+        rng.shuffle(words)
+        glue = rng.choice([b" ", b" ", b""])
+        text = b"select 1 " + glue.join(words) + rng.choice([b"", b"; listen c", b"select nextval('a')", b" into temp x"])
+        std_strings = rng.random() < 0.8
+        whole = scan(text, std_strings)
+        kinds.add(whole)
+        assert scan(text, std_strings, cuts=range(len(text))) == whole, (text, std_strings)
+        cuts = sorted(rng.choices(range(len(text) + 1), k=2))
+        assert scan(text, std_strings, cuts=cuts) == whole, (text, std_strings, cuts)
+    assert len(kinds) > 6
+
+
+@pytest.mark.parametrize("std_strings", [True, False])
+def test_no_place_in_a_block_hides_anything(std_strings: bool) -> None:
+    for end in (b"u&'\\' nextval(", b"U&\"\\\" x", b"e'\\' load", b"$a$'$a$ into temp x", b"-- '\n;listen c", b"1e'5", b"'a'\n'b'"):
+        for before in range(80):
+            text = b"select 1 " + b"x" * before + b" " + end + b" and so on and so on"
+            assert scan(text, std_strings) == scan(text, std_strings, cuts=range(len(text))), text
 
 
 def test_second_scanner_agrees_on_the_table() -> None:
