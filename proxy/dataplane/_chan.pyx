@@ -13,9 +13,27 @@ from proxy.net._tls cimport (
     TLS_CLOSED, TLS_WANT, tls_feed, tls_free, tls_pending, tls_read, tls_shutdown, tls_unsent, tls_write,
 )
 
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t recv(int fd, void *buf, size_t n, int flags)
-    ssize_t send(int fd, const void *buf, size_t n, int flags)
+cdef extern from * nogil:
+    """
+    #include <sys/socket.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    /* recv() and send() are cancellation points: in a process with threads, glibc 2.36 spends four atomic operations on each so
+       that pthread_cancel could interrupt it. Nobody here does. The sanitizer wants to see the real ones. */
+    #if defined(__SANITIZE_ADDRESS__) || !defined(SYS_recvfrom)
+    #define chan_recv recv
+    #define chan_send_ send
+    #else
+    static inline ssize_t chan_recv(int fd, void *buf, size_t n, int flags) {
+        return syscall(SYS_recvfrom, fd, buf, n, flags, NULL, NULL);
+    }
+    static inline ssize_t chan_send_(int fd, const void *buf, size_t n, int flags) {
+        return syscall(SYS_sendto, fd, buf, n, flags, NULL, 0);
+    }
+    #endif
+    """
+    ssize_t recv "chan_recv"(int fd, void *buf, size_t n, int flags)
+    ssize_t send "chan_send_"(int fd, const void *buf, size_t n, int flags)
     int shutdown(int fd, int how)
     enum: MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
 
@@ -57,33 +75,37 @@ cdef Py_ssize_t _receive(Chan *ch, uint8_t *buf, Py_ssize_t cap) noexcept nogil:
     return CHAN_FAILED
 
 
+cdef Py_ssize_t _receive_tls(Chan *ch, uint8_t *buf, Py_ssize_t cap) noexcept nogil:
+    """As _receive, and apart from it: its 32 KiB lie between whoever calls it and whatever it calls."""
+    cdef uint8_t cipher[CIPHER_BYTES]
+    cdef Py_ssize_t n = tls_read(ch.tls, buf, cap)
+    while n == TLS_WANT and ch.readable:
+        n = _receive(ch, &cipher[0], CIPHER_BYTES)
+        if n <= 0:
+            break
+        if tls_feed(ch.tls, &cipher[0], n) < 0:
+            return CHAN_FAILED
+        n = tls_read(ch.tls, buf, cap)
+    if n == TLS_CLOSED:
+        n = CHAN_EOF
+    if n > 0 and tls_pending(ch.tls):
+        ch.readable = 1          # more is there, in our own memory: no event will tell
+    if tls_unsent(ch.tls):       # a key update or an alert
+        chan_flush(ch)
+    return n
+
+
 cdef Py_ssize_t chan_load(Chan *ch, uint8_t *buf, Py_ssize_t cap) noexcept nogil:
     """Puts the tail and then what can be read now into `buf`: how many bytes there are.
 
     CHAN_EOF and CHAN_FAILED only when not a single new byte came; the tail is then untouched. The tail is consumed otherwise.
     """
     cdef Py_ssize_t have = iobuf_len(&ch.tail)
-    cdef Py_ssize_t n
-    cdef uint8_t cipher[CIPHER_BYTES]
+    cdef Py_ssize_t n = 0
     if have > cap:
         return CHAN_FAILED       # tails are bounded by the buffer they came from
-    if ch.tls == NULL:
-        n = _receive(ch, buf + have, cap - have) if cap > have else 0
-    else:
-        n = tls_read(ch.tls, buf + have, cap - have) if cap > have else 0
-        while n == TLS_WANT and ch.readable and cap > have:
-            n = _receive(ch, &cipher[0], CIPHER_BYTES)
-            if n <= 0:
-                break
-            if tls_feed(ch.tls, &cipher[0], n) < 0:
-                return CHAN_FAILED
-            n = tls_read(ch.tls, buf + have, cap - have)
-        if n == TLS_CLOSED:
-            n = CHAN_EOF
-        if n > 0 and tls_pending(ch.tls):
-            ch.readable = 1      # more is there, in our own memory: no event will tell
-        if tls_unsent(ch.tls):   # a key update or an alert
-            chan_flush(ch)
+    if cap > have:
+        n = _receive(ch, buf + have, cap - have) if ch.tls == NULL else _receive_tls(ch, buf + have, cap - have)
     if n < 0:
         return n
     if have:

@@ -213,13 +213,14 @@ cdef bint pool_should_yield(Relay_ *r, Pool *p) noexcept nogil:
     cdef int i, share, demanding
     if t.surplus > 0:
         return True
-    if _overdue_elsewhere(r, t):
-        if r.now - t.yielded_at < <uint64_t>TURN_MS * 1000000:
-            return False         # one at a time: this may have been enough
-        t.yielded_at = r.now
-        return True
-    if r.now >= t.turn_ends and not _overdue_here(r, t) and _above_share(r, t, t.held - t.parting, False):
-        return True
+    if _claimants(r, t) > 1:
+        if _overdue_elsewhere(r, t):
+            if r.now - t.yielded_at < <uint64_t>TURN_MS * 1000000:
+                return False     # one at a time: this may have been enough
+            t.yielded_at = r.now
+            return True
+        if r.now >= t.turn_ends and not _overdue_here(r, t) and _above_share(r, t, t.held - t.parting, False):
+            return True
     if not t.wanting:
         return False
     demanding = _demanding(r, t, NULL)
