@@ -22,9 +22,9 @@ cdef struct Backend:
     uint8_t fatal                # a FATAL or PANIC has come: the connection ends
     uint8_t sqlstate[5]          # of the last ErrorResponse
     uint32_t left
-    uint32_t run                 # messages in this step
     Owed owed
 
 cdef void backend_init(Backend *b) noexcept nogil
 cdef void backend_free(Backend *b) noexcept nogil
 cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil
+cdef Py_ssize_t backend_plain(const Backend *b, const View *v) noexcept nogil

@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy
 from proxy._wire cimport FORWARD, NEED_DATA, SWALLOW, VIOLATION, Reader, load_u32, read_cstr, read_u8, reader
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._owed cimport (
-    REPLY_SWALLOW, REPLY_VIOLATION, owed_at, owed_free, owed_init, owed_reply, owed_request,
+    REPLY_SWALLOW, REPLY_VIOLATION, owed_at, owed_free, owed_init, owed_plain, owed_reply, owed_request,
 )
 
 from proxy._wire import Step as Steps
@@ -34,7 +34,6 @@ cdef void backend_init(Backend *b) noexcept nogil:
     b.fatal = 0
     b.sqlstate[0] = 0
     b.left = 0
-    b.run = 0
     owed_init(&b.owed)
 
 
@@ -46,6 +45,7 @@ cdef enum Shown_:
     SHOWN_KNOWN = 1
     SHOWN_WHOLE = 2              # never in pieces
     SHOWN_RUNS = 4               # many in one step
+    SHOWN_PLAIN = 8              # leaves everything as it is, where it answers a Query
 
 cdef struct Form:                # of a message type
     uint32_t least, most         # its length word
@@ -62,6 +62,8 @@ cdef int _fill_forms() except -1:
         FORMS[ord(kind)] = Form(least=4, most=p.MAX_ANSWER, shown=SHOWN_KNOWN | (SHOWN_RUNS if kind in "Dd" else 0))
     for kind, least, most in (("Z", 5, 5), ("A", 10, MAX_WHOLE), ("S", 6, MAX_WHOLE), ("C", 5, MAX_WHOLE)):
         FORMS[ord(kind)] = Form(least=least, most=most, shown=SHOWN_KNOWN | SHOWN_WHOLE)
+    for kind in "TDCI":
+        FORMS[ord(kind)].shown |= SHOWN_PLAIN
     return 0
 
 
@@ -92,7 +94,7 @@ cdef void _read_error(Backend *b, const uint8_t *body, Py_ssize_t n) noexcept no
             return
 
 
-cdef inline Py_ssize_t _run_length(const View *v, uint8_t kind, uint32_t *count) noexcept nogil:
+cdef inline Py_ssize_t _run_length(const View *v, uint8_t kind) noexcept nogil:
     """Bytes at the head of `v` that are whole messages of `kind`, with a legal length; 0 if none."""
     cdef const uint8_t *at = v.at
     cdef uint32_t length
@@ -101,7 +103,20 @@ cdef inline Py_ssize_t _run_length(const View *v, uint8_t kind, uint32_t *count)
         if length < 4 or length > p.MAX_ANSWER or v.end - at < <Py_ssize_t>length + 1:
             break
         at += length + 1
-        count[0] += 1
+    return at - v.at
+
+
+cdef Py_ssize_t backend_plain(const Backend *b, const View *v) noexcept nogil:
+    """Bytes at the head that are whole messages and, as parts of the answer to a plain Query, change nothing: most of any result."""
+    cdef const uint8_t *at = v.at
+    cdef uint32_t length
+    if b.kind != 0 or not owed_plain(&b.owed):
+        return 0
+    while v.end - at >= 5 and FORMS[at[0]].shown & SHOWN_PLAIN:
+        length = load_u32(at + 1)
+        if length < FORMS[at[0]].least or length > FORMS[at[0]].most or v.end - at < <Py_ssize_t>length + 1:
+            break
+        at += length + 1
     return at - v.at
 
 
@@ -114,7 +129,6 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
     n[0] = 0
     b.begins = 0
     b.ends = 0
-    b.run = 1
     if b.kind == 0:
         if have < 1:
             return NEED_DATA
@@ -150,7 +164,7 @@ cdef Step backend_step(Backend *b, const View *v, Py_ssize_t *n) noexcept nogil:
         if form.shown & SHOWN_RUNS and have >= <Py_ssize_t>b.left:
             rest.at = v.at + b.left
             rest.end = v.end
-            n[0] = <Py_ssize_t>b.left + _run_length(&rest, kind, &b.run)
+            n[0] = <Py_ssize_t>b.left + _run_length(&rest, kind)
             b.left = 0
             b.ends = 1
             b.kind = 0

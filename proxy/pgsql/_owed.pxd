@@ -66,5 +66,9 @@ cdef inline uint32_t owed_argument(const Owed *o) noexcept nogil:
     """Of the request whose answer comes next."""
     return <uint32_t>(o.ring[o.head] >> 32) if o.count else 0
 
+cdef inline bint owed_plain(const Owed *o) noexcept nogil:
+    """A Query of the client's is being answered, of which nobody wants to know anything."""
+    return o.count and o.ring[o.head] == OWED_QUERY and o.copy == COPY_NONE and not o.in_doubt
+
 cdef inline uint32_t owed_count(const Owed *o) noexcept nogil:
     return o.count

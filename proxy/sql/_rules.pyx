@@ -85,11 +85,16 @@ cdef uint8_t[256] FOLD
 cdef uint32_t[64] NOTABLE
 
 
-cdef inline uint8_t bucket(uint8_t first, Py_ssize_t n) noexcept nogil:
-    return <uint8_t>(first + 37 * n)
+# words that give the next token a meaning, also where the beginning of the statement is understood: see `prev` in rules_token
+cdef uint64_t LEADS = 0
+
+
+cdef inline uint8_t bucket(uint8_t first, uint8_t last, Py_ssize_t n) noexcept nogil:
+    return <uint8_t>(first + 37 * n + 11 * last)
 
 
 cdef int fill_tables() except -1:
+    global LEADS
     cdef int i, slot
     cdef bytes text
     for i in range(256):
@@ -99,11 +104,16 @@ cdef int fill_tables() except -1:
         ENTRIES[slot].length = len(text)
         ENTRIES[slot].word = word
         memcpy(ENTRIES[slot].text, <const uint8_t*>text, len(text))
-        i = bucket(text[0], len(text))
+        i = bucket(text[0], text[len(text) - 1], len(text))
         ENTRIES[slot].next = BUCKETS[i]
         BUCKETS[i] = slot
         if name in _NOTABLE:
             NOTABLE[len(text)] |= <uint32_t>1 << (text[0] & 31)
+    for word in (
+        W_CREATE, W_REPLACE, W_INTO, W_INSERT, W_INSERT_INTO, W_INSERT_TEMP, W_END, W_SET_CONFIG, W_CALL_STATE, W_CALL_LOCK,
+        W_CALL_UNLOCK, W_CALL_SEQUENCE,
+    ):
+        LEADS |= <uint64_t>1 << <int>word
     for i in range(9, 24):                                       # pg_temp_N
         NOTABLE[i] |= <uint32_t>1 << (b"p"[0] & 31)
     return 0
@@ -129,7 +139,7 @@ cdef uint8_t lookup(const uint8_t *w, Py_ssize_t n, bint fold) noexcept nogil:
     cdef Py_ssize_t k
     if n == 0 or n > NAME_MAX:
         return W_NONE
-    i = BUCKETS[bucket(FOLD[w[0]] if fold else w[0], n)]
+    i = BUCKETS[bucket(FOLD[w[0]], FOLD[w[n - 1]], n) if fold else bucket(w[0], w[n - 1], n)]
     while i:
         if ENTRIES[i].length == n and same(w, ENTRIES[i].text, n, fold):
             return ENTRIES[i].word
@@ -418,7 +428,7 @@ cdef void rules_token(Rules *r, uint8_t kind, const uint8_t *w, Py_ssize_t n) no
     elif word == W_DROP and prev == W_END:   # ON COMMIT DROP
         r.mask |= LEX_ENDS
     r.prev = word
-    r.hot = head != H_REST or word != W_NONE or r.call != 0
+    r.hot = head != H_REST or (LEADS >> word) & 1 or r.call != 0
 
 
 cdef void rules_end(Rules *r) noexcept nogil:

@@ -29,7 +29,7 @@ from proxy.engines.pgsql._virtual cimport (
     virtual_tell_reset, virtual_told,
 )
 from proxy.pgsql cimport _protocol as p
-from proxy.pgsql._backend cimport backend_step
+from proxy.pgsql._backend cimport backend_plain, backend_step
 from proxy.pgsql._owed cimport (
     OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_QUERY, OWED_REFUSED, OWED_REPLAY, OWED_SWALLOW, owed_argument, owed_at,
     owed_count,
@@ -179,6 +179,13 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
     v.at = buf
     v.end = buf + n
     while v.at < v.end:
+        if not ps.stirred:
+            size = backend_plain(&ps.be, &v)
+            if size:
+                mend_forget(s)
+                v.at += size
+                if v.at == v.end:
+                    break
         kind = ps.be.kind or v.at[0]
         argument = owed_argument(&ps.be.owed)
         if (argument or ps.again.end) and ps.be.kind == 0 and not _whole(&v) and (
