@@ -107,7 +107,7 @@ cdef inline Py_ssize_t _run_length(const View *v, uint8_t kind) noexcept nogil:
 
 
 cdef Py_ssize_t backend_plain(const Backend *b, const View *v) noexcept nogil:
-    """Bytes at the head that are whole messages and, as parts of the answer to a plain Query, change nothing: most of any result."""
+    """Bytes at the head that are whole messages and, as parts of the answer to a plain Query, change nothing: most of a result."""
     cdef const uint8_t *at = v.at
     cdef uint32_t length
     if b.kind != 0 or not owed_plain(&b.owed):

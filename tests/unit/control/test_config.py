@@ -3,6 +3,7 @@
 Each bad case is the good file with one change; it must give exactly one error, so no mistake is reported twice.
 """
 
+import copy
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -618,7 +619,7 @@ def test_nothing_else_escapes(changes: list[tuple[str, Any]]) -> None:
             place: Any = data
             for part in parents:
                 place = place[part]
-            place[last] = value
+            place[last] = copy.deepcopy(value)  # a later change may be inside it
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took the place away
     errors: tuple[ConfigError, ...] = ()
