@@ -52,6 +52,7 @@ cdef struct Owed:
     uint32_t answered            # argument of the request that this reply belongs to; 0: none, or it has none
     uint8_t skipping             # an extended-protocol error: the server ignores everything up to a Sync not yet sent
     uint8_t copy                 # CopyState of the request at the head
+    uint8_t orphaned             # the Query skipped by the last error is behind a Parse of ours: no Sync of the client's will come
     uint8_t in_doubt             # how many ReadyForQuery are to come is not known: never reuse the server
 
 cdef void owed_init(Owed *o) noexcept nogil

@@ -28,6 +28,7 @@ cdef void owed_init(Owed *o) noexcept nogil:
     o.answered = 0
     o.skipping = 0
     o.copy = COPY_NONE
+    o.orphaned = 0
     o.in_doubt = 0
 
 
@@ -176,6 +177,7 @@ cdef Verdict _error(Owed *o) noexcept nogil:
             if (owed_at(o, i) & OWED_KIND) == OWED_COPY_END:
                 break
     o.copy = COPY_NONE
+    o.orphaned = kind == (OWED_PARSE | OWED_SWALLOW) and o.count > 1 and owed_at(o, 1) == OWED_QUERY
     kind &= OWED_KIND
     if kind == OWED_QUERY or kind == OWED_FUNCTION or kind == OWED_SYNC:
         return verdict           # its own ReadyForQuery follows

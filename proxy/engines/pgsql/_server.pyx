@@ -31,8 +31,8 @@ from proxy.engines.pgsql._virtual cimport (
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._backend cimport backend_plain, backend_step
 from proxy.pgsql._owed cimport (
-    OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_QUERY, OWED_REFUSED, OWED_REPLAY, OWED_SWALLOW, owed_argument, owed_at,
-    owed_count,
+    OWED_ASK, OWED_AUDIT, OWED_EFFECT, OWED_QUERY, OWED_REFUSED, OWED_REPLAY, OWED_SWALLOW, OWED_SYNC, owed_argument,
+    owed_at, owed_count, owed_request,
 )
 from proxy.pgsql._params cimport ParamSet, params_drop, params_share, params_with
 from proxy.pgsql._settings cimport settings_reportable
@@ -262,6 +262,10 @@ cdef void server_read(Relay_ *r, Server *s, uint8_t *buf, Py_ssize_t n) noexcept
                     tell(r, EVENT_REFUSED, s.pool.id, s.id, 0 if c == NULL else c.slot, v.at, size)
                 if ps.be.owed.n_lost:
                     prepared_lost(r, c, s)
+                if ps.be.owed.orphaned and ps.be.owed.skipping:
+                    # the server waits for a Sync, the client for its Query's end: that Sync's answer is it
+                    chan_send(&s.ch, b"S\x00\x00\x00\x04", 5)
+                    owed_request(&ps.be.owed, OWED_SYNC, 0)
                 if c != NULL:
                     rows_answered(r, c)
                 if c != NULL and mend_wanted(s):
