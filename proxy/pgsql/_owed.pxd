@@ -71,5 +71,9 @@ cdef inline bint owed_plain(const Owed *o) noexcept nogil:
     """A Query of the client's is being answered, of which nobody wants to know anything."""
     return o.count and o.ring[o.head] == OWED_QUERY and o.copy == COPY_NONE and not o.in_doubt
 
+cdef inline bint owed_may_orphan(const Owed *o) noexcept nogil:
+    """The Query sent last is behind a Parse of ours that has not been answered: see `orphaned`."""
+    return o.count > 1 and owed_at(o, o.count - 1) == OWED_QUERY and owed_at(o, o.count - 2) == (OWED_PARSE | OWED_SWALLOW)
+
 cdef inline uint32_t owed_count(const Owed *o) noexcept nogil:
     return o.count

@@ -28,7 +28,7 @@ from proxy.engines.pgsql._virtual cimport (
 )
 from proxy.pgsql cimport _protocol as p
 from proxy.pgsql._frontend cimport frontend_peek, frontend_step, frontend_unread
-from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, OWED_REFUSED, owed_count, owed_request
+from proxy.pgsql._owed cimport COPY_IN, OWED_EFFECT, OWED_REFUSED, owed_count, owed_may_orphan, owed_request
 from proxy.pgsql._settings cimport says_temporary
 from proxy.pgsql._statements cimport Statement, statement_drop, statement_share
 from proxy.shm._fields cimport (
@@ -249,7 +249,7 @@ cdef void _process(Relay_ *r, Client *c, uint8_t *buf, Py_ssize_t n) noexcept no
                         client_end(r, c, CloseReason.CLIENT_GONE)
                         return
                     run = v.at
-                if (
+                if owed_may_orphan(&pg_server(c.server).be.owed) or (
                     pg_server(c.server).now != pc.now or pg_server(c.server).replaying or pc.names.n_changes or virtual_unsure(c)
                 ) and _must_wait(c, kind, &v, length):
                     c.hold = 1
